@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * queue.h - one worker's channel to one device.
+ *
+ * 1. A queue belongs to one loop. Requests of one turn reach the driver
+ *    together, at the end of the turn; nobody has to plug.
+ * 2. A struct queue_io, the iovec array and the buffers belong to the driver
+ *    from queue_*() until queue_co_wait() has returned: exactly one completion
+ *    each. They usually live on the waiting coroutine's stack.
+ * 3. A request is never cancelled.
+ * 4. Arguments were checked above (range, alignment, size): a driver may
+ *    refuse them all the same, and then the refusal is the result.
+ */
+#ifndef BLK_QUEUE_H
+#define BLK_QUEUE_H
+
+#include <stdint.h>
+#include <sys/uio.h>
+
+#include "base/annotate.h"
+#include "dev.h"
+#include "err.h"
+#include "loop.h"
+
+struct queue;
+
+struct queue_io {
+	int ret; /* 0 or -errno once it is complete */
+	bool done;
+	struct co *co; /* in queue_co_wait(), or NULL */
+};
+
+/*
+ * Makes the channel of LOOP to DEV over queue INDEX of those made at open, or
+ * over one more when INDEX is negative. Context: main before the worker runs,
+ * or the worker. Errors: -ENOMEM, the driver's.
+ */
+int queue_new(struct queue **queuep, struct dev *dev, int index, struct loop *loop,
+	      struct err *err);
+
+/* Starts watching for completions. Context: the loop's thread, once. */
+void queue_attach(struct queue *q) loop_fn;
+/* Ends it. Invariant: nothing in flight. */
+void queue_co_detach(struct queue *q) co_fn;
+
+/* NULL is fine. The device's own queue goes with the device. */
+void queue_free(struct queue *q);
+
+struct dev *queue_dev(const struct queue *q);
+struct loop *queue_loop(const struct queue *q);
+/* Requests at the driver. */
+unsigned queue_inflight(const struct queue *q);
+
+/* FLAGS are BLKIO_REQ_*. None of these yields or fails; see queue_co_wait(). */
+void queue_readv(struct queue *q, struct queue_io *io, uint64_t off, const struct iovec *iov,
+		 int iovcnt) loop_fn;
+void queue_writev(struct queue *q, struct queue_io *io, uint64_t off, const struct iovec *iov,
+		  int iovcnt, uint32_t flags) loop_fn;
+void queue_write_zeroes(struct queue *q, struct queue_io *io, uint64_t off, uint64_t len,
+			uint32_t flags) loop_fn;
+void queue_discard(struct queue *q, struct queue_io *io, uint64_t off, uint64_t len) loop_fn;
+void queue_flush(struct queue *q, struct queue_io *io) loop_fn;
+
+/* Waits for IO; its result. */
+int queue_co_wait(struct queue *q, struct queue_io *io) co_fn;
+
+#endif

@@ -1,0 +1,238 @@
+# SPDX-License-Identifier: MIT
+#
+# One Makefile for everything; run `make help` for the targets and knobs.
+
+O ?= build
+PREFIX ?= /usr/local
+BINDIR ?= $(PREFIX)/bin
+MANDIR ?= $(PREFIX)/share/man
+INCLUDEDIR ?= $(PREFIX)/include
+LIBDIR ?= $(PREFIX)/lib
+CC ?= cc
+PKG_CONFIG ?= pkg-config
+INSTALL ?= install
+CFLAGS ?= -O2 -g
+
+VERSION := 0.1.0
+
+ifneq ($(V),1)
+Q := @
+say = @printf '  %-7s %s\n' $(1) $(2)
+endif
+
+# --- Compiler and flags -----------------------------------------------------
+#
+# What the compiler takes is tried once and kept in $(O)/config.mk.
+
+TRY_CFLAGS := -fstack-protector-strong -fstack-clash-protection -fcf-protection=branch \
+	-mbranch-protection=standard -ftrivial-auto-var-init=zero \
+	-fzero-call-used-regs=used-gpr -fno-strict-aliasing -fno-delete-null-pointer-checks \
+	-Wformat=2 -Wimplicit-fallthrough=5 -Wcast-function-type
+
+WARN := -Wall -Wextra -Wvla -Wshadow -Wpointer-arith -Wstrict-prototypes \
+	-Wmissing-prototypes -Wmissing-declarations -Wundef -Wwrite-strings \
+	-Wold-style-definition -Wno-unused-parameter
+
+BASE_CFLAGS := -std=gnu11 -D_GNU_SOURCE -DBLKGATE_VERSION='"$(VERSION)"' -fPIC \
+	-fvisibility=hidden -pthread $(WARN)
+BASE_LDFLAGS := -pie -pthread -Wl,-z,relro,-z,now,-z,noexecstack,-z,separate-code
+
+# Coroutine stacks are small; a sanitizer needs larger frames (and stacks).
+FRAME_CFLAGS := -Wframe-larger-than=1024
+
+ifneq ($(SANITIZE),)
+BASE_CFLAGS += -fsanitize=$(SANITIZE) -fno-sanitize-recover=all -fno-omit-frame-pointer
+BASE_LDFLAGS += -fsanitize=$(SANITIZE)
+FRAME_CFLAGS :=
+# gcc cannot see that TSAN understands our own fences.
+ifneq ($(findstring thread,$(SANITIZE)),)
+BASE_CFLAGS += -Wno-tsan
+endif
+else
+BASE_CFLAGS += -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2
+endif
+ifeq ($(COVERAGE),1)
+BASE_CFLAGS += --coverage
+BASE_LDFLAGS += --coverage
+FRAME_CFLAGS :=
+endif
+ifeq ($(DEVELOPER),1)
+BASE_CFLAGS += -Werror
+endif
+ifeq ($(TSA),1)
+BASE_CFLAGS += -Wthread-safety -Werror=thread-safety
+endif
+ifeq ($(UCONTEXT),1)
+BASE_CFLAGS += -DCO_UCONTEXT=1
+endif
+
+URING_CFLAGS = $(shell $(PKG_CONFIG) --cflags liburing)
+URING_LIBS = $(shell $(PKG_CONFIG) --libs liburing)
+CHECK_CFLAGS = $(shell $(PKG_CONFIG) --cflags check)
+CHECK_LIBS = $(shell $(PKG_CONFIG) --libs check)
+
+# --- Layers -----------------------------------------------------------------
+#
+# layer | what its files may include | how. This is the table: tests/lint/layers
+# reads it and holds every dependency file against it.
+
+LAYERS := base drivers blk server
+LAYER_MAY_base := include/base
+LAYER_MAY_drivers := include drivers
+LAYER_MAY_blk := include blk
+LAYER_MAY_server := include blk server
+LAYER_INC_base := -Iinclude
+LAYER_INC_drivers := -Iinclude $(URING_CFLAGS)
+LAYER_INC_blk := -Iinclude $(URING_CFLAGS)
+LAYER_INC_server := -Iinclude -iquote .
+
+DRIVERS_SRC := $(wildcard drivers/*.c)
+BLK_SRC := $(wildcard blk/*.c blk/*.S)
+SERVER_SRC := $(filter-out server/main.c,$(wildcard server/*.c server/nbd/*.c))
+TESTLIB_SRC := $(wildcard tests/lib/*.c)
+UNIT_SRC := $(wildcard tests/unit/*.c)
+
+obj = $(addprefix $(O)/,$(addsuffix .o,$(basename $(1))))
+
+DRIVERS_OBJ := $(call obj,$(DRIVERS_SRC))
+BLK_OBJ := $(call obj,$(BLK_SRC))
+SERVER_OBJ := $(call obj,$(SERVER_SRC))
+MAIN_OBJ := $(O)/server/main.o
+TESTLIB_OBJ := $(call obj,$(TESTLIB_SRC))
+UNIT_BIN := $(addprefix $(O)/,$(basename $(UNIT_SRC)))
+MAN := $(wildcard man/*.[1-9])
+
+.PHONY: all check check-unit check-func check-lint bench fuzz install uninstall clean help
+.DELETE_ON_ERROR:
+.SECONDARY:
+all: $(O)/blkgate $(O)/libblkio.a
+
+$(O)/config.mk: Makefile
+	@mkdir -p $(@D)
+	@{ echo 'CONFIG_CFLAGS :='; \
+	for f in $(TRY_CFLAGS); do \
+		if echo 'int main(void) { return 0; }' | \
+		   $(CC) -Werror $$f -x c -c -o /dev/null - 2>/dev/null; \
+		then echo "CONFIG_CFLAGS += $$f"; fi; \
+	done; } > $@.tmp && mv $@.tmp $@
+ifeq ($(filter clean help uninstall,$(MAKECMDGOALS)),)
+include $(O)/config.mk
+endif
+
+ALL_CFLAGS = $(BASE_CFLAGS) $(CONFIG_CFLAGS) $(CFLAGS)
+ALL_LDFLAGS = $(BASE_LDFLAGS) $(LDFLAGS)
+
+# A change of compiler or flags rebuilds everything.
+FLAGS_NOW = $(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS)
+$(O)/flags: FORCE
+	@mkdir -p $(@D); echo '$(subst ','\'',$(FLAGS_NOW))' | cmp -s - $@ || \
+		echo '$(subst ','\'',$(FLAGS_NOW))' > $@
+FORCE:
+
+define compile_rule
+	$(call say,CC,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(ALL_CFLAGS) $(1) -MMD -MP -c -o $@ $<
+endef
+
+$(O)/drivers/%.o: drivers/%.c $(O)/flags
+	$(call compile_rule,$(LAYER_INC_drivers))
+$(O)/blk/%.o: blk/%.c $(O)/flags
+	$(call compile_rule,$(LAYER_INC_blk) $(FRAME_CFLAGS))
+$(O)/blk/%.o: blk/%.S $(O)/flags
+	$(call compile_rule,$(LAYER_INC_blk))
+$(O)/server/%.o: server/%.c $(O)/flags
+	$(call compile_rule,$(LAYER_INC_server) $(FRAME_CFLAGS))
+$(O)/tests/lib/%.o: tests/lib/%.c $(O)/flags
+	$(call compile_rule,-Iinclude -iquote .)
+$(O)/tests/bench/%.o: tests/bench/%.c $(O)/flags
+	$(call compile_rule,-Iinclude -iquote .)
+$(O)/tests/fuzz/%.o: tests/fuzz/%.c $(O)/flags
+	$(call compile_rule,-Iinclude -iquote . $(URING_CFLAGS))
+
+$(O)/libblkio.a: $(DRIVERS_OBJ)
+$(O)/libblk.a: $(BLK_OBJ)
+$(O)/libserver.a: $(SERVER_OBJ)
+$(O)/libtest.a: $(TESTLIB_OBJ)
+$(O)/%.a:
+	$(call say,AR,$@)
+	@rm -f $@
+	$(Q)$(AR) rcs $@ $^
+
+$(O)/blkgate: $(MAIN_OBJ) $(O)/libserver.a $(O)/libblk.a $(O)/libblkio.a
+	$(call say,LD,$@)
+	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ $(URING_LIBS)
+
+# --- Tests ------------------------------------------------------------------
+
+# A unit test is tests/unit/LAYER_FILE.c; it links its layer and those below.
+UNIT_LIB_base :=
+UNIT_LIB_drivers := $(O)/libblkio.a
+UNIT_LIB_blk := $(O)/libblk.a $(O)/libblkio.a
+UNIT_LIB_server := $(O)/libserver.a $(O)/libblk.a $(O)/libblkio.a
+
+define unit_rules
+$(O)/tests/unit/$(1)_%.o: tests/unit/$(1)_%.c $(O)/flags
+	$$(call compile_rule,$$(LAYER_INC_$(1)) -iquote . $$(CHECK_CFLAGS) $$(URING_CFLAGS))
+$(O)/tests/unit/$(1)_%: $(O)/tests/unit/$(1)_%.o $(O)/libtest.a $$(UNIT_LIB_$(1))
+	$$(call say,LD,$$@)
+	$$(Q)$$(CC) $$(ALL_CFLAGS) $$(ALL_LDFLAGS) -o $$@ $$^ $$(CHECK_LIBS) $$(URING_LIBS)
+endef
+$(foreach l,$(LAYERS),$(eval $(call unit_rules,$(l))))
+
+unit-tests: $(UNIT_BIN)
+check: check-lint check-unit check-func
+check-unit: unit-tests
+	$(Q)sh tests/runner.sh -o $(O) unit
+check-func: all bench-tools
+	$(Q)sh tests/runner.sh -o $(O) func fault regress
+check-lint: all unit-tests
+	$(Q)sh tests/runner.sh -o $(O) lint
+
+BENCH_BIN := $(addprefix $(O)/,$(basename $(wildcard tests/bench/*.c)))
+bench-tools: $(BENCH_BIN)
+$(BENCH_BIN): $(O)/%: $(O)/%.o
+	$(call say,LD,$@)
+	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^
+bench: all bench-tools
+	$(Q)sh tests/bench/bench.sh -o $(O)
+
+# Prints the layering table for tests/lint/layers.
+print-layers:
+	@$(foreach l,$(LAYERS),echo '$(l): $(LAYER_MAY_$(l))';)
+.PHONY: unit-tests bench-tools print-layers FORCE
+
+# --- Installation -----------------------------------------------------------
+
+install: all
+	$(INSTALL) -d $(DESTDIR)$(BINDIR) $(DESTDIR)$(INCLUDEDIR) $(DESTDIR)$(LIBDIR)
+	$(INSTALL) -m 0755 $(O)/blkgate $(DESTDIR)$(BINDIR)/blkgate
+	$(INSTALL) -m 0644 include/blkio.h $(DESTDIR)$(INCLUDEDIR)/blkio.h
+	$(INSTALL) -m 0644 $(O)/libblkio.a $(DESTDIR)$(LIBDIR)/libblkio.a
+	for m in $(MAN); do \
+		d=$(DESTDIR)$(MANDIR)/man$${m##*.}; \
+		$(INSTALL) -d $$d && $(INSTALL) -m 0644 $$m $$d/ || exit 1; \
+	done
+
+uninstall:
+	rm -f $(DESTDIR)$(BINDIR)/blkgate $(DESTDIR)$(INCLUDEDIR)/blkio.h \
+		$(DESTDIR)$(LIBDIR)/libblkio.a
+	for m in $(MAN); do rm -f $(DESTDIR)$(MANDIR)/man$${m##*.}/$${m##*/}; done
+
+clean:
+	rm -rf $(O)
+
+help:
+	@sed -n 's/^## //p' Makefile
+
+## Targets: all check check-unit check-func check-lint bench install uninstall clean
+## Knobs:   O=DIR            build directory (build)
+##          V=1              show commands
+##          DEVELOPER=1      warnings are errors
+##          SANITIZE=LIST    address,undefined or thread
+##          TSA=1 CC=clang   thread-safety analysis: who may yield
+##          UCONTEXT=1       coroutines on ucontext instead of our own switch
+##          COVERAGE=1       gcov
+##          DESTDIR= PREFIX= for install and uninstall
+
+-include $(shell find $(O) -name '*.d' 2>/dev/null)

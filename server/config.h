@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * config.h - the command line, parsed and checked.
+ *
+ * Pure: nothing is opened, bound or printed here. Texts point into argv or
+ * into memory that the config owns, until config_release().
+ */
+#ifndef SERVER_CONFIG_H
+#define SERVER_CONFIG_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "blk/dev.h"
+#include "blk/err.h"
+
+enum config_action { CONFIG_SERVE, CONFIG_HELP, CONFIG_VERSION };
+
+struct config_target {
+	const char *text; /* as it was given */
+	const char *name; /* of the export */
+	const char *description;
+	const char *driver;
+	struct dev_prop *props;
+	unsigned nprops;
+};
+
+struct config_listen {
+	const char *unix_path; /* or NULL: TCP */
+	const char *host;      /* NULL: loopback, v4 and v6 */
+};
+
+struct config {
+	enum config_action action;
+	struct config_target *targets;
+	unsigned ntargets;
+	unsigned fallback; /* index of the default export's target */
+	struct config_listen *listens;
+	unsigned nlistens;
+	bool port_given;
+	bool default_listen; /* nobody named a listener: the loopback addresses */
+	bool private_socket; /* --unix=-: in a directory of our own */
+	uint16_t port;
+	unsigned socket_mode;
+	bool single;
+	bool read_only;
+	enum dev_cache cache;
+	bool discard;
+	unsigned workers; /* 0: one per CPU */
+	unsigned clients_max; /* per export; 0: no limit */
+	unsigned connections_max;
+	unsigned shutdown_s;
+	bool print_uri;
+	unsigned verbose;
+	void *memory; /* list of owned strings */
+};
+
+/*
+ * Parses argv. CONFIG must be released whatever the result. Errors: -EINVAL
+ * with option, value and what would be right; -ENOMEM. Context: main.
+ */
+int config_parse(struct config *config, int argc, char **argv, struct err *err);
+void config_release(struct config *config);
+
+/* The text of --help. */
+extern const char config_usage[];
+
+#endif

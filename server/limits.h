@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * limits.h - everything that a peer can make grow, and how far.
+ *
+ * A peer can make the server wait, never grow beyond these.
+ */
+#ifndef SERVER_LIMITS_H
+#define SERVER_LIMITS_H
+
+#include "blk/buf.h"
+
+#define LIMIT_MS(ms) ((uint64_t)(ms) * 1000000u)
+
+/* --- Handshake -------------------------------------------------------------- */
+
+/* The whole handshake; QEMU has the same figure. */
+#define LIMIT_HANDSHAKE_NS LIMIT_MS(10000)
+/* Data of one option; the largest legal GO is about 135 KiB. */
+#define LIMIT_OPTION_BYTES (256u << 10)
+/* Options of one handshake; clients list with two options per export. */
+#define LIMIT_OPTIONS 64u
+#define LIMIT_OPTIONS_PER_EXPORT 8u
+/* Any string of the protocol (spec: MUST). */
+#define LIMIT_STRING_BYTES 4096u
+/* How long handshakes may go on once the server is stopping. */
+#define LIMIT_HANDSHAKE_LINGER_NS LIMIT_MS(1000)
+
+/* --- Transmission ----------------------------------------------------------- */
+
+/* Requests of one connection; the Linux client queues as many. */
+#define LIMIT_INFLIGHT 128u
+/* Payload a client is told to keep to (INFO_BLOCK_SIZE), and what is served. */
+#define LIMIT_PAYLOAD_ADVERTISED (32u << 20)
+#define LIMIT_PAYLOAD_SERVED (64u << 20)
+/* A longer WRITE is read to its end and refused; beyond this, the end. */
+#define LIMIT_PAYLOAD_DRAINED (128u << 20)
+/* Payload memory that one connection may hold. */
+#define LIMIT_CONN_PAYLOAD (64u << 20)
+/* No byte moved within a request or a reply. */
+#define LIMIT_STALL_NS LIMIT_MS(30000)
+/* After a refusal that ends the connection: time for the client to read it. */
+#define LIMIT_LINGER_NS LIMIT_MS(1000)
+/* Received and not yet looked at: a burst of small requests. */
+#define LIMIT_READ_AHEAD (64u << 10)
+#define LIMIT_READ_AHEAD_HANDSHAKE (4u << 10)
+/*
+ * A payload below this arrives in the connection's own read-ahead buffer and
+ * takes payload memory only when it is complete, so that peers who stall in the
+ * middle of one hold nothing that others need. Larger ones go past the buffer.
+ */
+#define LIMIT_SMALL_PAYLOAD (32u << 10)
+#define LIMIT_READ_AHEAD_LARGE 256u
+/* What is forgotten in one receive. */
+#define LIMIT_SKIP (16u << 10)
+/* Segments and bytes of one send. */
+#define LIMIT_SEND_SEGMENTS 256u
+#define LIMIT_SEND_BYTES (1u << 20)
+/* One read of a CACHE request. */
+#define LIMIT_CACHE_PIECE (1u << 20)
+
+/* --- Process ---------------------------------------------------------------- */
+
+/* Payload memory of all workers together. */
+#define LIMIT_PAYLOAD_TOTAL ((uint64_t)1 << 30)
+/*
+ * Of one worker, at least. Half of it may belong to payloads still arriving: a
+ * sixth to those up to a medium size, a third to larger ones, so that peers who
+ * stall in huge requests do not keep ordinary ones waiting.
+ */
+#define LIMIT_PAYLOAD_WORKER_MIN ((uint64_t)192 << 20)
+#define LIMIT_MEDIUM_PAYLOAD BUF_CHUNK_MAX
+#define LIMIT_ARRIVING_MEDIUM(pool) ((pool) / 6)
+#define LIMIT_ARRIVING_LARGE(pool) ((pool) / 3)
+#define LIMIT_CONNECTIONS 100u /* default of --max-connections */
+#define LIMIT_WORKERS 256u
+#define LIMIT_EXPORTS 1024u
+/* Queues that are made at start; beyond, on a worker's first use. */
+#define LIMIT_QUEUES_AT_START 64u
+#define LIMIT_SHUTDOWN_S 10u /* default of --shutdown-timeout */
+/* A log line; a pipe takes one in one piece (PIPE_BUF). */
+#define LIMIT_LOG_LINE 640u
+/* Lines of one connection about failed requests, per second. */
+#define LIMIT_LOG_BURST 5u
+
+_Static_assert(LIMIT_PAYLOAD_SERVED <= BUF_BYTES_MAX, "one buffer holds the largest request");
+_Static_assert(LIMIT_PAYLOAD_SERVED <= LIMIT_ARRIVING_LARGE(LIMIT_PAYLOAD_WORKER_MIN), "it fits");
+_Static_assert(LIMIT_SMALL_PAYLOAD <= LIMIT_READ_AHEAD, "a small payload fits the buffer");
+_Static_assert(LIMIT_PAYLOAD_SERVED <= LIMIT_CONN_PAYLOAD, "a connection can hold one of them");
+_Static_assert(LIMIT_CACHE_PIECE <= BUF_CHUNK_MAX, "a CACHE buffer is one chunk");
+
+#endif

@@ -1,0 +1,415 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * listener.c - the sockets on which clients arrive.
+ *
+ * The path: listener_open() binds every address of the configuration;
+ * listener_start() gives each socket a coroutine, accept_main(), which hands
+ * each client to accepted() and waits for the next.
+ */
+#include "listener.h"
+
+#include <errno.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "server/limits.h"
+#include "server/log.h"
+
+/* How long to wait before accepting again when descriptors or memory are short. */
+#define ACCEPT_RETRY_NS LIMIT_MS(100)
+
+static struct listener *
+listener_add(struct listener_set *set, int fd)
+{
+	struct listener *more =
+		realloc(set->listeners, (set->count + 1) * sizeof(*set->listeners));
+
+	if (!more)
+		return NULL;
+	set->listeners = more;
+	more[set->count] = (struct listener){ .fd = fd };
+	return &more[set->count++];
+}
+
+/* --- TCP -------------------------------------------------------------------- */
+
+static void
+address_text(const struct sockaddr *addr, socklen_t len, char *text, size_t size)
+{
+	char host[64] = "?", port[8] = "?";
+
+	getnameinfo(addr, len, host, sizeof(host), port, sizeof(port),
+		    NI_NUMERICHOST | NI_NUMERICSERV);
+	snprintf(text, size, addr->sa_family == AF_INET6 ? "[%s]:%s" : "%s:%s", host, port);
+}
+
+static int
+tcp_bind(struct listener_set *set, const struct addrinfo *ai, struct err *err)
+{
+	char text[LISTENER_NAME_MAX];
+	struct sockaddr_storage addr;
+	socklen_t len = sizeof(addr);
+	struct listener *l;
+	int fd, ret, one = 1;
+
+	address_text(ai->ai_addr, ai->ai_addrlen, text, sizeof(text));
+	fd = socket(ai->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return err_set(err, -errno, "listening on %s: %s", text, strerror(errno));
+	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+	if (ai->ai_family == AF_INET6)
+		setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof(one));
+	if (bind(fd, ai->ai_addr, ai->ai_addrlen) < 0 || listen(fd, SOMAXCONN) < 0) {
+		ret = err_set(err, -errno, "listening on %s: %s", text, strerror(errno));
+		goto close_fd;
+	}
+	l = listener_add(set, fd);
+	if (!l) {
+		ret = err_set(err, -ENOMEM, "out of memory");
+		goto close_fd;
+	}
+	l->is_tcp = true;
+	getsockname(fd, (struct sockaddr *)&addr, &len);
+	l->port = ntohs(addr.ss_family == AF_INET6 ?
+				((struct sockaddr_in6 *)&addr)->sin6_port :
+				((struct sockaddr_in *)&addr)->sin_port);
+	address_text((struct sockaddr *)&addr, len, l->name, sizeof(l->name));
+	return 0;
+
+close_fd:
+	close(fd);
+	return ret;
+}
+
+/* Every address of HOST; *PORT is 0 at first for any, then what was found free. */
+static int
+tcp_open(struct listener_set *set, const char *host, uint16_t *port, struct err *err)
+{
+	struct addrinfo hints = { .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE };
+	struct addrinfo *list;
+	char service[8];
+	int ret;
+
+	snprintf(service, sizeof(service), "%u", *port);
+	ret = getaddrinfo(host, service, &hints, &list);
+	if (ret != 0)
+		return err_set(err, -EADDRNOTAVAIL, "listening on %s: %s", host, gai_strerror(ret));
+	ret = 0;
+	for (struct addrinfo *ai = list; ai && ret == 0; ai = ai->ai_next) {
+		/* Behind the first, the same port wherever it is free. */
+		if (ai->ai_family == AF_INET)
+			((struct sockaddr_in *)ai->ai_addr)->sin_port = htons(*port);
+		else if (ai->ai_family == AF_INET6)
+			((struct sockaddr_in6 *)ai->ai_addr)->sin6_port = htons(*port);
+		ret = tcp_bind(set, ai, err);
+		if (ret == 0)
+			*port = set->listeners[set->count - 1].port;
+	}
+	freeaddrinfo(list);
+	return ret;
+}
+
+/* 127.0.0.1 and ::1; a host without IPv6 has only the first. */
+static int
+loopback_open(struct listener_set *set, uint16_t *port, struct err *err)
+{
+	int ret = tcp_open(set, "127.0.0.1", port, err);
+
+	if (ret < 0)
+		return ret;
+	ret = tcp_open(set, "::1", port, err);
+	if (ret == -EADDRNOTAVAIL || ret == -EAFNOSUPPORT) {
+		log_debug("no IPv6 loopback error=\"%s\"", err->text);
+		ret = 0;
+	}
+	return ret;
+}
+
+/* --- Unix ------------------------------------------------------------------- */
+
+/*
+ * -ECONNREFUSED when nobody listens there, also when that becomes so within
+ * half a second: the kernel closes the sockets of a killed server's rings late.
+ */
+static int
+unix_probe(const struct sockaddr_un *addr)
+{
+	const struct timespec nap = { .tv_nsec = 25 * 1000 * 1000 };
+	int ret = 0;
+
+	for (int i = 0; i < 20 && ret != -ECONNREFUSED; i++) {
+		int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+		if (fd < 0)
+			return -errno;
+		if (i > 0)
+			nanosleep(&nap, NULL);
+		ret = connect(fd, (const struct sockaddr *)addr, sizeof(*addr)) < 0 ? -errno : 0;
+		close(fd);
+	}
+	return ret;
+}
+
+/* Removes a socket that nobody listens on; 0 when the path is free afterwards. */
+static int
+unix_replace(const char *path, const struct sockaddr_un *addr, struct err *err)
+{
+	struct stat st;
+	int ret;
+
+	if (lstat(path, &st) < 0)
+		return errno == ENOENT ? 0 : err_set(err, -errno, "socket %s: %s", path,
+						     strerror(errno));
+	if (!S_ISSOCK(st.st_mode))
+		return err_set(err, -EEXIST,
+			       "socket %s: there is something else, which is no socket; "
+			       "remove it or choose another path",
+			       path);
+	if (st.st_uid != geteuid())
+		return err_set(err, -EPERM, "socket %s: belongs to uid %u, not to us", path,
+			       (unsigned)st.st_uid);
+	ret = unix_probe(addr);
+	if (ret != -ECONNREFUSED)
+		return err_set(err, -EADDRINUSE, "socket %s: another server listens there", path);
+	if (unlink(path) < 0)
+		return err_set(err, -errno, "socket %s: cannot replace it: %s", path,
+			       strerror(errno));
+	log_info("stale socket replaced path=%s", path);
+	return 0;
+}
+
+static int
+unix_open(struct listener_set *set, const char *path, unsigned mode, struct err *err)
+{
+	struct sockaddr_un addr = { .sun_family = AF_UNIX };
+	struct listener *l;
+	mode_t old;
+	int fd, ret;
+
+	if (strlen(path) >= sizeof(addr.sun_path))
+		return err_set(err, -ENAMETOOLONG,
+			       "socket %s: %zu bytes, but a unix socket path has at most %zu", path,
+			       strlen(path), sizeof(addr.sun_path) - 1);
+	strcpy(addr.sun_path, path);
+	ret = unix_replace(path, &addr, err);
+	if (ret < 0)
+		return ret;
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return err_set(err, -errno, "socket %s: %s", path, strerror(errno));
+	/* Nobody else may connect before the mode is set. */
+	old = umask(0177);
+	ret = bind(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0 ? -errno : 0;
+	umask(old);
+	if (ret < 0) {
+		err_set(err, ret, "socket %s: %s", path, strerror(-ret));
+		goto close_fd;
+	}
+	if (chmod(path, mode) < 0 || listen(fd, SOMAXCONN) < 0) {
+		ret = err_set(err, -errno, "socket %s: %s", path, strerror(errno));
+		goto unlink_path;
+	}
+	l = listener_add(set, fd);
+	if (!l) {
+		ret = err_set(err, -ENOMEM, "out of memory");
+		goto unlink_path;
+	}
+	l->unlink_path = path;
+	snprintf(l->name, sizeof(l->name), "%s", path);
+	return 0;
+
+unlink_path:
+	unlink(path);
+close_fd:
+	close(fd);
+	return ret;
+}
+
+static int
+private_open(struct listener_set *set, unsigned mode, struct err *err)
+{
+	char dir[] = "/tmp/blkgateXXXXXX";
+
+	if (!mkdtemp(dir))
+		return err_set(err, -errno, "private socket: %s: %s", dir, strerror(errno));
+	set->private_dir = strdup(dir);
+	if (!set->private_dir || asprintf(&set->private_path, "%s/socket", dir) < 0) {
+		set->private_path = NULL;
+		return err_set(err, -ENOMEM, "private socket: out of memory");
+	}
+	return unix_open(set, set->private_path, mode, err);
+}
+
+/* --- Public ----------------------------------------------------------------- */
+
+int
+listener_open(struct listener_set *set, const struct config *config, struct err *err)
+{
+	uint16_t port = config->port;
+	int ret = 0;
+
+	for (unsigned i = 0; i < config->nlistens && ret == 0; i++) {
+		const struct config_listen *c = &config->listens[i];
+
+		if (c->unix_path)
+			ret = unix_open(set, c->unix_path, config->socket_mode, err);
+		else if (c->host)
+			ret = tcp_open(set, c->host, &port, err);
+		else
+			ret = loopback_open(set, &port, err);
+	}
+	if (ret == 0 && config->private_socket)
+		ret = private_open(set, config->socket_mode, err);
+	if (ret < 0)
+		listener_close(set);
+	return ret;
+}
+
+void
+listener_unlink(const struct listener_set *set)
+{
+	for (unsigned i = 0; i < set->count; i++)
+		if (set->listeners[i].unlink_path)
+			unlink(set->listeners[i].unlink_path);
+	if (set->private_dir)
+		rmdir(set->private_dir);
+}
+
+void
+listener_close(struct listener_set *set)
+{
+	listener_unlink(set);
+	for (unsigned i = 0; i < set->count; i++)
+		close(set->listeners[i].fd);
+	free(set->listeners);
+	free(set->private_dir);
+	free(set->private_path);
+	*set = (struct listener_set){ 0 };
+}
+
+static bool
+is_passing(int error)
+{
+	switch (-error) {
+	case EINTR:
+	case EAGAIN:
+	case ECONNABORTED:
+	case EPROTO:
+	case ENETDOWN:
+	case ENETUNREACH:
+	case EHOSTUNREACH:
+		return true; /* of that one client: accept(2) */
+	default:
+		return false;
+	}
+}
+
+static void
+accept_main(void *arg)
+{
+	struct listener *l = arg;
+	struct listener_set *set = l->set;
+	int one = 1;
+
+	co_assert();
+	for (;;) {
+		int fd;
+
+		set->client->admit(set->client);
+		if (set->closing)
+			return;
+		fd = loop_co_accept(set->loop, &l->op, l->fd);
+		if (fd >= 0) {
+			/* Small replies must not wait for acknowledgements of others. */
+			if (l->is_tcp)
+				setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+			set->client->accepted(set->client, fd);
+		} else if (!set->closing && !is_passing(fd)) {
+			log_warning("cannot accept listener=%s error=\"%s\"", l->name, strerror(-fd));
+			loop_co_sleep(set->loop, ACCEPT_RETRY_NS);
+		}
+	}
+}
+
+int
+listener_start(struct listener_set *set, struct loop *loop, struct listener_client *client)
+{
+	set->loop = loop;
+	set->client = client;
+	co_group_init(&set->group);
+	for (unsigned i = 0; i < set->count; i++) {
+		int ret;
+
+		set->listeners[i].set = set;
+		ret = co_spawn(loop_sched(loop), CO_STACK_CONN, &set->group, accept_main,
+			       &set->listeners[i]);
+		if (ret < 0)
+			return ret;
+	}
+	return 0;
+}
+
+void
+listener_co_stop(struct listener_set *set)
+{
+	set->closing = true;
+	for (unsigned i = 0; i < set->count; i++)
+		loop_cancel(set->loop, &set->listeners[i].op);
+	co_group_wait(&set->group, loop_sched(set->loop));
+}
+
+/* --- Text ------------------------------------------------------------------- */
+
+/* RFC 3986: what is not unreserved is escaped; KEEP lists what stays besides. */
+static void
+print_escaped(const char *text, const char *keep, FILE *out)
+{
+	for (const unsigned char *p = (const unsigned char *)text; *p; p++) {
+		bool plain = (*p >= 'a' && *p <= 'z') || (*p >= 'A' && *p <= 'Z') ||
+			     (*p >= '0' && *p <= '9') || strchr("-._~", *p) || strchr(keep, *p);
+
+		fprintf(out, plain ? "%c" : "%%%02X", *p);
+	}
+}
+
+void
+listener_print_uri(const struct listener *l, const char *export_name, FILE *out)
+{
+	if (l->is_tcp) {
+		fprintf(out, "nbd://%s", l->name);
+		if (*export_name)
+			putc('/', out);
+		print_escaped(export_name, "", out);
+	} else {
+		fputs("nbd+unix:///", out);
+		print_escaped(export_name, "", out);
+		fputs("?socket=", out);
+		print_escaped(l->name, "/", out);
+	}
+	putc('\n', out);
+}
+
+void
+listener_peer(int fd, char *text, size_t size)
+{
+	struct sockaddr_storage addr;
+	socklen_t len = sizeof(addr);
+	struct ucred cred;
+	socklen_t cred_len = sizeof(cred);
+
+	snprintf(text, size, "stdio");
+	if (getpeername(fd, (struct sockaddr *)&addr, &len) < 0)
+		return;
+	if (addr.ss_family != AF_UNIX)
+		address_text((struct sockaddr *)&addr, len, text, size);
+	else if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &cred_len) == 0)
+		snprintf(text, size, "unix:pid=%d,uid=%u", (int)cred.pid, (unsigned)cred.uid);
+}

@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: MIT */
+/* log.c - one line per event on stderr, never blocking; see log.h. */
+#include "log.h"
+
+#include <poll.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "limits.h"
+
+static const char *const level_names[] = {
+	[LOG_ERROR] = "error",
+	[LOG_WARNING] = "warning",
+	[LOG_INFO] = "info",
+	[LOG_DEBUG] = "debug",
+};
+
+static enum log_level level_max = LOG_INFO;
+static uint64_t dropped; /* lines; atomic */
+
+void
+log_init(enum log_level max)
+{
+	level_max = max;
+}
+
+bool
+log_wants(enum log_level level)
+{
+	return level <= level_max;
+}
+
+/*
+ * A pipe or socket that is ready takes a line of at most PIPE_BUF at once.
+ * Making stderr non-blocking instead would change it for whoever shares it.
+ */
+static bool
+write_line(const char *line, size_t len)
+{
+	struct pollfd pfd = { .fd = STDERR_FILENO, .events = POLLOUT };
+
+	if (poll(&pfd, 1, 0) != 1 || !(pfd.revents & POLLOUT))
+		return false;
+	return write(STDERR_FILENO, line, len) == (ssize_t)len;
+}
+
+static void
+report_dropped(void)
+{
+	uint64_t n = __atomic_exchange_n(&dropped, 0, __ATOMIC_RELAXED);
+	char line[64];
+	int len;
+
+	if (n == 0)
+		return;
+	len = snprintf(line, sizeof(line), "warning log lines dropped count=%llu\n",
+		       (unsigned long long)n);
+	if (!write_line(line, (size_t)len))
+		__atomic_fetch_add(&dropped, n, __ATOMIC_RELAXED);
+}
+
+void
+log_line(enum log_level level, const char *fmt, ...)
+{
+	char line[LIMIT_LOG_LINE];
+	size_t len, room = sizeof(line) - 1; /* the newline's place */
+	va_list ap;
+	int n;
+
+	if (!log_wants(level))
+		return;
+	len = (size_t)snprintf(line, room, "%s ", level_names[level]);
+	va_start(ap, fmt);
+	n = vsnprintf(line + len, room - len, fmt, ap);
+	va_end(ap);
+	if (n > 0)
+		len = MIN(len + (size_t)n, room - 1);
+	line[len++] = '\n';
+
+	report_dropped();
+	if (!write_line(line, len))
+		__atomic_fetch_add(&dropped, 1, __ATOMIC_RELAXED);
+}
+
+const char *
+log_quote(char *buf, const void *text, size_t len)
+{
+	static const char hex[] = "0123456789abcdef";
+	const unsigned char *in = text;
+	size_t shown = MIN(len, (size_t)80);
+	char *out = buf;
+
+	*out++ = '"';
+	for (size_t i = 0; i < shown; i++) {
+		if (in[i] >= 0x20 && in[i] < 0x7f && in[i] != '"' && in[i] != '\\') {
+			*out++ = (char)in[i];
+			continue;
+		}
+		*out++ = '\\';
+		*out++ = 'x';
+		*out++ = hex[in[i] >> 4];
+		*out++ = hex[in[i] & 15];
+	}
+	*out++ = '"';
+	if (shown < len) {
+		memcpy(out, "...", 3);
+		out += 3;
+	}
+	*out = '\0';
+	return buf;
+}

@@ -1,0 +1,536 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * main.c - blkgate from its first line to its last.
+ *
+ * The path: parse the command line; open the devices; bind the sockets; make
+ * the rings; start the workers; accept. After that main's own loop admits
+ * clients, hands each to the least loaded worker, and waits for a signal.
+ *
+ * Stopping (shutdown_main): no more clients; every connection drains; when the
+ * last has gone, or after --shutdown-timeout, the workers flush and end.
+ *
+ * Exit status: 0 after a clean end, 1 when start-up failed, requests had to be
+ * abandoned or the last flush failed, 2 for a wrong command line.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include "blk/co_lock.h"
+#include "blk/loop.h"
+#include "server/config.h"
+#include "server/export.h"
+#include "server/limits.h"
+#include "server/listener.h"
+#include "server/log.h"
+#include "server/nbd/conn.h"
+#include "server/worker.h"
+
+/* After the shutdown timeout: time for connections to notice. */
+#define ABANDON_NS LIMIT_MS(1000)
+
+struct seat {
+	struct worker *worker;
+	unsigned conns;
+	struct buf_region region;
+	unsigned mapped; /* devices that know the region */
+	struct loop_call stopped_call;
+	struct server *server;
+};
+
+struct server {
+	struct config config;
+	struct export_set exports;
+	struct listener_set listeners;
+	struct seat *seats;
+	unsigned nseats;
+
+	struct loop *loop;
+	struct conn_owner conn_owner;
+	struct listener_client clients;
+	uint64_t next_conn;
+	unsigned conns, handshakes;
+	struct co_waitq admission; /* listeners that wait for a connection to go */
+	struct co_waitq changed;   /* shutdown_main() waits: conns, running workers */
+
+	sigset_t signals;
+	struct loop_watch signal_watch;
+	bool stopping;
+	unsigned workers_running;
+	struct loop_timer deadline;
+};
+
+/* --- Connections ------------------------------------------------------------ */
+
+static unsigned
+handshakes_max(const struct server *s)
+{
+	return MAX(s->config.connections_max / 2, 1u);
+}
+
+static void
+clients_admit(struct listener_client *client)
+{
+	struct server *s = container_of(client, struct server, clients);
+
+	co_assert();
+	while (!s->stopping &&
+	       (s->conns >= s->config.connections_max || s->handshakes >= handshakes_max(s)))
+		co_waitq_wait(&s->admission, loop_sched(s->loop));
+}
+
+static struct seat *
+least_loaded(struct server *s)
+{
+	struct seat *best = &s->seats[0];
+
+	for (unsigned i = 1; i < s->nseats; i++)
+		if (s->seats[i].conns < best->conns)
+			best = &s->seats[i];
+	return best;
+}
+
+static int
+conn_begin(struct server *s, int rfd, int wfd)
+{
+	struct seat *seat = least_loaded(s);
+	char peer[CONN_PEER_MAX];
+	struct conn *conn;
+	int ret;
+
+	listener_peer(rfd, peer, sizeof(peer));
+	ret = conn_new(&conn, ++s->next_conn, rfd, wfd, peer, seat->worker, &s->exports,
+		       &s->conn_owner);
+	if (ret < 0) {
+		log_error("connection refused peer=%s error=\"%s\"", peer, strerror(-ret));
+		return ret;
+	}
+	s->conns++;
+	s->handshakes++;
+	seat->conns++;
+	conn_start(conn);
+	return 0;
+}
+
+static void
+clients_accepted(struct listener_client *client, int fd)
+{
+	struct server *s = container_of(client, struct server, clients);
+
+	co_assert();
+	/* Another listener may have filled the last place meanwhile. */
+	clients_admit(client);
+	if (s->stopping || conn_begin(s, fd, fd) < 0)
+		close(fd);
+}
+
+static void
+handshake_over(struct server *s)
+{
+	loop_assert();
+	s->handshakes--;
+	co_waitq_wake_all(&s->admission);
+}
+
+static void
+conn_negotiated(struct conn_owner *owner, struct conn *conn)
+{
+	handshake_over(container_of(owner, struct server, conn_owner));
+}
+
+static void shutdown_begin(struct server *s) loop_fn;
+
+static void
+conn_closed(struct conn_owner *owner, struct conn *conn)
+{
+	struct server *s = container_of(owner, struct server, conn_owner);
+
+	loop_assert();
+	if (!conn->negotiated)
+		handshake_over(s);
+	s->conns--;
+	s->seats[worker_index(conn->worker)].conns--;
+	conn_free(conn);
+	co_waitq_wake_all(&s->admission);
+	co_waitq_wake_all(&s->changed);
+	if (s->config.single)
+		shutdown_begin(s);
+}
+
+/* --- Shutdown --------------------------------------------------------------- */
+
+static void
+abandon(struct loop_timer *timer)
+{
+	struct server *s = container_of(timer, struct server, deadline);
+
+	log_error("stopping with requests abandoned connections=%u", s->conns);
+	_exit(1);
+}
+
+static void
+deadline_reached(struct loop_timer *timer)
+{
+	struct server *s = container_of(timer, struct server, deadline);
+
+	loop_assert();
+	log_warning("shutdown timeout connections=%u", s->conns);
+	for (unsigned i = 0; i < s->nseats; i++)
+		worker_abort(s->seats[i].worker);
+	loop_timer_arm(s->loop, &s->deadline, ABANDON_NS, abandon);
+}
+
+static void
+worker_stopped(struct loop_call *call)
+{
+	struct seat *seat = container_of(call, struct seat, stopped_call);
+
+	loop_assert();
+	seat->server->workers_running--;
+	co_waitq_wake_all(&seat->server->changed);
+}
+
+static void
+shutdown_main(void *arg)
+{
+	struct server *s = arg;
+	struct co_sched *sched = loop_sched(s->loop);
+
+	co_assert();
+	loop_timer_arm(s->loop, &s->deadline, LIMIT_MS(1000) * s->config.shutdown_s,
+		       deadline_reached);
+	co_waitq_wake_all(&s->admission);
+	listener_co_stop(&s->listeners);
+	listener_close(&s->listeners);
+	while (s->conns > 0)
+		co_waitq_wait(&s->changed, sched);
+
+	for (unsigned i = 0; i < s->nseats; i++)
+		worker_stop(s->seats[i].worker, s->loop, &s->seats[i].stopped_call, worker_stopped);
+	while (s->workers_running > 0)
+		co_waitq_wait(&s->changed, sched);
+	loop_timer_disarm(&s->deadline);
+	loop_co_unwatch(&s->signal_watch);
+	loop_stop(s->loop);
+}
+
+static void
+shutdown_begin(struct server *s)
+{
+	if (s->stopping)
+		return;
+	s->stopping = true;
+	for (unsigned i = 0; i < s->nseats; i++)
+		worker_drain(s->seats[i].worker);
+	log_info("stopping connections=%u", s->conns);
+	if (co_spawn(loop_sched(s->loop), CO_STACK_CONN, NULL, shutdown_main, s) < 0) {
+		log_error("cannot stop in order error=\"out of memory\"");
+		listener_unlink(&s->listeners);
+		_exit(1);
+	}
+}
+
+static void
+signal_readable(struct loop_watch *watch)
+{
+	struct server *s = container_of(watch, struct server, signal_watch);
+	struct signalfd_siginfo info;
+
+	loop_assert();
+	while (read(watch->fd, &info, sizeof(info)) == sizeof(info)) {
+		if (s->stopping) {
+			log_warning("second signal, leaving at once connections=%u", s->conns);
+			listener_unlink(&s->listeners);
+			_exit(s->conns > 0);
+		}
+		shutdown_begin(s);
+	}
+}
+
+/* --- Start-up --------------------------------------------------------------- */
+
+/* No descriptor of ours may become a standard stream of a careless caller. */
+static int
+stdio_reserve(void)
+{
+	int fd;
+
+	do {
+		fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+		if (fd < 0)
+			return -errno;
+	} while (fd <= STDERR_FILENO);
+	close(fd);
+	return 0;
+}
+
+static unsigned
+cpus_allowed(void)
+{
+	cpu_set_t set;
+	int n = sched_getaffinity(0, sizeof(set), &set) == 0 ? CPU_COUNT(&set) : 1;
+
+	return MIN((unsigned)MAX(n, 1), LIMIT_WORKERS);
+}
+
+/* Whether every worker gets its queues now, or each on its first use. */
+static bool
+queues_at_start(const struct server *s)
+{
+	return s->nseats * s->config.ntargets <= LIMIT_QUEUES_AT_START;
+}
+
+static int
+exports_open(struct server *s, struct err *err)
+{
+	const struct config *c = &s->config;
+
+	s->exports.exports = calloc(c->ntargets, sizeof(*s->exports.exports));
+	if (!s->exports.exports)
+		return err_set(err, -ENOMEM, "out of memory");
+	for (unsigned i = 0; i < c->ntargets; i++) {
+		const struct config_target *t = &c->targets[i];
+		struct export *exp = &s->exports.exports[i];
+		const struct dev_config dc = {
+			.driver = t->driver,
+			.props = t->props,
+			.nprops = t->nprops,
+			.cache = c->cache,
+			.read_only = c->read_only,
+			.discard = c->discard,
+			.nqueues = queues_at_start(s) ? s->nseats : 0,
+		};
+		int ret = dev_open(&exp->dev, &dc, err);
+
+		if (ret < 0) {
+			err_prefix(err, "%s", t->text);
+			if (!c->read_only && (ret == -EACCES || ret == -EROFS))
+				strncat(err->text, " (--read-only serves it without writing)",
+					sizeof(err->text) - strlen(err->text) - 1);
+			return ret;
+		}
+		s->exports.count++;
+		exp->index = i;
+		exp->name = t->name;
+		exp->description = t->description;
+		exp->size_bytes = exp->dev->size_bytes;
+		exp->read_only = exp->dev->read_only;
+		exp->clients_max = c->clients_max;
+	}
+	s->exports.fallback = &s->exports.exports[c->fallback];
+	return 0;
+}
+
+static uint64_t
+payload_per_worker(const struct server *s)
+{
+	return MAX(LIMIT_PAYLOAD_TOTAL / s->nseats, LIMIT_PAYLOAD_WORKER_MIN);
+}
+
+static int
+seat_new(struct server *s, unsigned i, struct err *err)
+{
+	struct seat *seat = &s->seats[i];
+	int ret;
+
+	seat->server = s;
+	ret = worker_new(&seat->worker, i, &s->exports, payload_per_worker(s), queues_at_start(s),
+			 err);
+	if (ret < 0)
+		return ret;
+	buf_pool_region(worker_pool(seat->worker), &seat->region);
+	for (unsigned e = 0; e < s->exports.count; e++) {
+		ret = dev_map(s->exports.exports[e].dev, &seat->region, err);
+		if (ret < 0)
+			return ret;
+		seat->mapped++;
+	}
+	return 0;
+}
+
+/* -EIO when a worker's last flush failed. */
+static int
+seats_free(struct server *s)
+{
+	int ret = 0;
+
+	for (unsigned i = 0; i < s->nseats && s->seats; i++) {
+		struct seat *seat = &s->seats[i];
+
+		if (seat->worker && worker_join(seat->worker) < 0)
+			ret = -EIO;
+		for (unsigned e = 0; e < seat->mapped; e++)
+			dev_unmap(s->exports.exports[e].dev, &seat->region);
+		worker_free(seat->worker);
+	}
+	free(s->seats);
+	return ret;
+}
+
+static int
+server_free(struct server *s)
+{
+	int ret;
+
+	listener_close(&s->listeners);
+	ret = seats_free(s);
+	loop_free(s->loop);
+	for (unsigned i = 0; i < s->exports.count; i++)
+		dev_close(s->exports.exports[i].dev);
+	free(s->exports.exports);
+	config_release(&s->config);
+	return ret;
+}
+
+/* Everything that may fail, before anything runs. */
+static int
+server_open(struct server *s, struct err *err)
+{
+	int ret;
+
+	s->nseats = s->config.single ? 1 : s->config.workers ? s->config.workers : cpus_allowed();
+	co_waitq_init(&s->admission);
+	co_waitq_init(&s->changed);
+	s->seats = calloc(s->nseats, sizeof(*s->seats));
+	if (!s->seats)
+		return err_set(err, -ENOMEM, "out of memory");
+
+	if ((ret = exports_open(s, err)) < 0 ||
+	    (ret = listener_open(&s->listeners, &s->config, err)) < 0 ||
+	    (ret = loop_new(&s->loop, err)) < 0)
+		return ret;
+	for (unsigned i = 0; i < s->nseats; i++)
+		if ((ret = seat_new(s, i, err)) < 0)
+			return ret;
+	return 0;
+}
+
+static int
+signals_watch(struct server *s, struct err *err)
+{
+	int fd;
+
+	signal(SIGPIPE, SIG_IGN); /* --single on a pipe: EPIPE says the same */
+	sigemptyset(&s->signals);
+	sigaddset(&s->signals, SIGTERM);
+	sigaddset(&s->signals, SIGINT);
+	sigaddset(&s->signals, SIGHUP); /* the terminal is gone; nothing can be reloaded yet */
+	sigprocmask(SIG_BLOCK, &s->signals, NULL);
+	fd = signalfd(-1, &s->signals, SFD_CLOEXEC | SFD_NONBLOCK);
+	if (fd < 0)
+		return err_set(err, -errno, "signalfd: %s", strerror(errno));
+	loop_assert();
+	loop_watch(s->loop, &s->signal_watch, fd, signal_readable);
+	return 0;
+}
+
+static int
+server_start(struct server *s, struct err *err)
+{
+	int ret;
+
+	loop_assert();
+	if ((ret = loop_attach(s->loop, err)) < 0 || (ret = signals_watch(s, err)) < 0)
+		return ret;
+	s->conn_owner = (struct conn_owner){
+		.loop = s->loop,
+		.negotiated = conn_negotiated,
+		.closed = conn_closed,
+	};
+	s->clients = (struct listener_client){
+		.admit = clients_admit,
+		.accepted = clients_accepted,
+	};
+	for (unsigned i = 0; i < s->nseats; i++) {
+		ret = worker_start(s->seats[i].worker, err);
+		if (ret < 0)
+			return ret;
+		s->workers_running++;
+	}
+	if (s->config.single)
+		ret = conn_begin(s, STDIN_FILENO, STDOUT_FILENO);
+	else
+		ret = listener_start(&s->listeners, s->loop, &s->clients);
+	return ret < 0 ? err_set(err, ret, "out of memory") : 0;
+}
+
+static void
+announce(const struct server *s)
+{
+	for (unsigned l = 0; l < s->listeners.count; l++) {
+		log_info("listening on=%s", s->listeners.listeners[l].name);
+		for (unsigned e = 0; s->config.print_uri && e < s->exports.count; e++)
+			listener_print_uri(&s->listeners.listeners[l],
+					   s->exports.exports[e].name, stdout);
+	}
+	fflush(stdout);
+	for (unsigned e = 0; e < s->exports.count; e++) {
+		const struct export *exp = &s->exports.exports[e];
+		char quoted[LOG_QUOTE_MAX];
+
+		log_debug("export name=%s size=%llu alignment=%llu%s",
+			  log_quote(quoted, exp->name, strlen(exp->name)),
+			  (unsigned long long)exp->size_bytes,
+			  (unsigned long long)exp->dev->limits.request_alignment,
+			  exp->read_only ? " read-only" : "");
+	}
+	if (s->config.cache == DEV_CACHE_UNSAFE)
+		log_warning("cache=unsafe: flushes do nothing, a crash of the host loses data");
+	if (s->config.default_listen)
+		log_info("no listener was named: serving this host only, see --bind and --socket");
+	if (!s->config.single)
+		log_info("READY listeners=%u exports=%u workers=%u", s->listeners.count,
+			 s->exports.count, s->nseats);
+}
+
+static int
+serve(struct server *s, struct err *err)
+{
+	if (server_open(s, err) < 0 || server_start(s, err) < 0) {
+		log_error("cannot start: %s", err->text);
+		/* With threads under way the exit itself is what ends them. */
+		if (s->workers_running == 0)
+			server_free(s);
+		else
+			listener_close(&s->listeners);
+		return 1;
+	}
+	announce(s);
+	loop_run(s->loop);
+	close(s->signal_watch.fd);
+	loop_detach(s->loop);
+	return server_free(s) < 0;
+}
+
+int
+main(int argc, char **argv)
+{
+	static struct server server;
+	struct err err;
+	int ret;
+
+	if (stdio_reserve() < 0)
+		return 1;
+	ret = config_parse(&server.config, argc, argv, &err);
+	if (ret < 0) {
+		fprintf(stderr, "blkgate: %s\nTry 'blkgate --help'.\n", err.text);
+		config_release(&server.config);
+		return 2;
+	}
+	if (server.config.action == CONFIG_SERVE) {
+		log_init(server.config.verbose ? LOG_DEBUG : LOG_INFO);
+		return serve(&server, &err);
+	}
+	if (server.config.action == CONFIG_HELP)
+		fputs(config_usage, stdout);
+	else
+		puts("blkgate " BLKGATE_VERSION);
+	config_release(&server.config);
+	return 0;
+}

@@ -1,0 +1,296 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * chan.c - the connection's door; see chan.h.
+ *
+ * The path of a read: what is in the read-ahead buffer is copied; when more is
+ * wanted, one receive takes the rest straight into the caller's memory and
+ * whatever follows it into the read-ahead buffer (chan_co_receive). Who must
+ * not wait with memory in hand asks for the bytes first (chan_co_buffer).
+ *
+ * The path of a write: one send, or as many as the socket needs; each may take
+ * the stall limit.
+ */
+#include "chan.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "server/limits.h"
+
+_Static_assert(LIMIT_SEND_SEGMENTS <= IOV_MAX, "the kernel takes that many");
+
+/* --- Stall ------------------------------------------------------------------ */
+
+static void
+rx_stalled(struct loop_timer *timer)
+{
+	loop_assert();
+	chan_abort(container_of(timer, struct chan, rx_stall), -ETIMEDOUT);
+}
+
+static void
+tx_stalled(struct loop_timer *timer)
+{
+	loop_assert();
+	chan_abort(container_of(timer, struct chan, tx_stall), -ETIMEDOUT);
+}
+
+/* --- Reading ---------------------------------------------------------------- */
+
+/*
+ * One receive into IOV: the bytes, 0 for "again", -ENODATA at the end of the
+ * stream.
+ */
+static int co_fn
+receive(struct chan *chan, struct iovec *iov, int iovcnt, enum chan_where where)
+{
+	struct msghdr msg = { .msg_iov = iov, .msg_iovlen = (size_t)iovcnt };
+	int ret;
+
+	if (chan->aborted)
+		return chan->aborted;
+	if (where == CHAN_INSIDE)
+		loop_timer_arm(chan->loop, &chan->rx_stall, LIMIT_STALL_NS, rx_stalled);
+	if (!chan->rfd_is_socket)
+		ret = loop_co_readv(chan->loop, &chan->rx, chan->rfd, iov, iovcnt);
+	else if (iovcnt == 1)
+		ret = loop_co_recv(chan->loop, &chan->rx, chan->rfd, iov->iov_base, iov->iov_len);
+	else
+		ret = loop_co_recvmsg(chan->loop, &chan->rx, chan->rfd, &msg);
+	if (where == CHAN_INSIDE)
+		loop_timer_disarm(&chan->rx_stall);
+
+	if (chan->aborted)
+		return chan->aborted;
+	if (ret == -EINTR || ret == -EAGAIN)
+		return 0;
+	return ret == 0 ? -ENODATA : ret;
+}
+
+/*
+ * One receive: up to WANT bytes into BUF, and up to AHEAD of what comes beyond
+ * them into the (empty) read-ahead buffer. Returns the bytes that went into BUF.
+ */
+static ssize_t co_fn
+chan_co_receive(struct chan *chan, void *buf, size_t want, size_t ahead, enum chan_where where)
+{
+	struct iovec iov[2] = {
+		{ .iov_base = buf, .iov_len = want },
+		{ .iov_base = chan->ahead, .iov_len = ahead },
+	};
+	int ret;
+
+	invariant(chan->begin == chan->end);
+	ret = want > 0 ? receive(chan, iov, 2, where) : receive(chan, &iov[1], 1, where);
+	if (ret < 0 || (size_t)ret <= want)
+		return ret;
+	chan->begin = 0;
+	chan->end = (size_t)ret - want;
+	return (ssize_t)want;
+}
+
+int
+chan_co_buffer(struct chan *chan, size_t len)
+{
+	invariant(len <= LIMIT_READ_AHEAD);
+	while (chan->end - chan->begin < len) {
+		struct iovec iov;
+		int ret;
+
+		if (LIMIT_READ_AHEAD - chan->begin < len) {
+			memmove(chan->ahead, chan->ahead + chan->begin, chan->end - chan->begin);
+			chan->end -= chan->begin;
+			chan->begin = 0;
+		}
+		iov.iov_base = chan->ahead + chan->end;
+		iov.iov_len = LIMIT_READ_AHEAD - chan->end;
+		ret = receive(chan, &iov, 1, CHAN_INSIDE);
+		if (ret < 0)
+			return ret == -ENODATA ? -ECONNRESET : ret;
+		chan->end += (size_t)ret;
+	}
+	return 0;
+}
+
+/* Up to LEN bytes from the read-ahead buffer; BUF may be NULL to forget them. */
+static size_t
+ahead_take(struct chan *chan, void *buf, size_t len)
+{
+	size_t n = MIN(len, chan->end - chan->begin);
+
+	if (buf && n > 0)
+		memcpy(buf, chan->ahead + chan->begin, n);
+	chan->begin += n;
+	return n;
+}
+
+/* Small reads go through the buffer, the rest of large ones past it. */
+#define DIRECT_MIN 1024
+
+int
+chan_co_read(struct chan *chan, void *buf, size_t len, enum chan_where where)
+{
+	char *to = buf;
+	size_t done = ahead_take(chan, to, len);
+
+	while (done < len) {
+		size_t want = len - done < DIRECT_MIN ? 0 : len - done;
+		ssize_t n = chan_co_receive(chan, to + done, want, chan->ahead_max,
+					    done > 0 ? CHAN_INSIDE : where);
+
+		if (n == -ENODATA && (done > 0 || where == CHAN_INSIDE))
+			return -ECONNRESET;
+		if (n < 0)
+			return (int)n;
+		done += (size_t)n;
+		done += ahead_take(chan, to + done, len - done);
+	}
+	return 0;
+}
+
+int
+chan_co_readv(struct chan *chan, const struct iovec *iov, int iovcnt)
+{
+	int ret = 0;
+
+	for (int i = 0; i < iovcnt && ret == 0; i++)
+		ret = chan_co_read(chan, iov[i].iov_base, iov[i].iov_len, CHAN_INSIDE);
+	return ret;
+}
+
+int
+chan_co_skip(struct chan *chan, size_t len)
+{
+	for (;;) {
+		ssize_t n;
+
+		len -= ahead_take(chan, NULL, len);
+		if (len == 0)
+			return 0;
+		n = chan_co_receive(chan, NULL, 0, LIMIT_SKIP, CHAN_INSIDE);
+		if (n < 0)
+			return n == -ENODATA ? -ECONNRESET : (int)n;
+	}
+}
+
+/* --- Writing ---------------------------------------------------------------- */
+
+static int co_fn
+chan_co_send(struct chan *chan, struct iovec *iov, int iovcnt, size_t len)
+{
+	struct msghdr msg = { .msg_iov = iov, .msg_iovlen = (size_t)iovcnt };
+	int ret;
+
+	if (chan->aborted)
+		return chan->aborted;
+	loop_timer_arm(chan->loop, &chan->tx_stall, LIMIT_STALL_NS, tx_stalled);
+	/*
+	 * What is small is left to the kernel until it is all sent; of what is
+	 * large we want to see progress, or a slow peer would look dead.
+	 */
+	if (chan->wfd_is_socket)
+		ret = loop_co_sendmsg(chan->loop, &chan->tx, chan->wfd, &msg,
+				      len <= LIMIT_SEND_BYTES ? MSG_WAITALL : 0);
+	else
+		ret = loop_co_writev(chan->loop, &chan->tx, chan->wfd, iov, iovcnt);
+	loop_timer_disarm(&chan->tx_stall);
+	if (chan->aborted)
+		return chan->aborted;
+	return ret == -EINTR || ret == -EAGAIN ? 0 : ret;
+}
+
+int
+chan_co_writev(struct chan *chan, struct iovec *iov, int iovcnt)
+{
+	size_t len = 0;
+
+	for (int i = 0; i < iovcnt; i++)
+		len += iov[i].iov_len;
+	while (len > 0) {
+		int ret = chan_co_send(chan, iov, MIN(iovcnt, (int)LIMIT_SEND_SEGMENTS), len);
+		size_t n = (size_t)ret;
+
+		if (ret < 0)
+			return ret;
+		len -= n;
+		while (iovcnt > 0 && n >= iov->iov_len) {
+			n -= iov->iov_len;
+			iov++;
+			iovcnt--;
+		}
+		if (n > 0) {
+			iov->iov_base = (char *)iov->iov_base + n;
+			iov->iov_len -= n;
+		}
+	}
+	return 0;
+}
+
+void
+chan_co_linger(struct chan *chan, uint64_t time_ns)
+{
+	if (!chan->wfd_is_socket || chan->aborted || shutdown(chan->wfd, SHUT_WR) < 0)
+		return;
+	chan->begin = chan->end;
+	loop_timer_arm(chan->loop, &chan->tx_stall, time_ns, tx_stalled);
+	while (chan_co_receive(chan, NULL, 0, LIMIT_SKIP, CHAN_BETWEEN) >= 0)
+		chan->begin = chan->end;
+	loop_timer_disarm(&chan->tx_stall);
+}
+
+/* --- Life ------------------------------------------------------------------- */
+
+void
+chan_abort(struct chan *chan, int reason)
+{
+	invariant(reason < 0);
+	if (chan->aborted)
+		return;
+	chan->aborted = reason;
+	loop_cancel(chan->loop, &chan->rx);
+	loop_cancel(chan->loop, &chan->tx);
+}
+
+static bool
+is_socket(int fd)
+{
+	int type;
+	socklen_t len = sizeof(type);
+
+	return getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) == 0;
+}
+
+int
+chan_init(struct chan *chan, int rfd, int wfd)
+{
+	*chan = (struct chan){ .rfd = rfd, .wfd = wfd, .ahead_max = LIMIT_READ_AHEAD_HANDSHAKE };
+	chan->rfd_is_socket = is_socket(rfd);
+	chan->wfd_is_socket = is_socket(wfd);
+	chan->ahead = malloc(LIMIT_READ_AHEAD);
+	return chan->ahead ? 0 : -ENOMEM;
+}
+
+void
+chan_attach(struct chan *chan, struct loop *loop)
+{
+	chan->loop = loop;
+}
+
+void
+chan_set_ahead(struct chan *chan, size_t bytes)
+{
+	invariant(bytes <= LIMIT_READ_AHEAD);
+	chan->ahead_max = bytes;
+}
+
+void
+chan_close(struct chan *chan)
+{
+	close(chan->rfd);
+	if (chan->wfd != chan->rfd)
+		close(chan->wfd);
+	free(chan->ahead);
+}

@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * chan.h - the one door between a connection and its descriptors.
+ *
+ * 1. Everything that is received comes through chan_co_read*() in order, from
+ *    one read-ahead buffer, so a burst of small requests costs one receive.
+ *    Nobody else touches the descriptors: a TLS layer will stand here.
+ * 2. One reader and one writer at a time; they may be two coroutines.
+ * 3. While a message is under way some byte must move within the stall limit;
+ *    between messages a peer may be silent for ever.
+ * 4. After chan_abort() every call, and the one that waits, fails with its
+ *    reason. The descriptors stay open until chan_close().
+ * 5. Errors: -ENODATA the peer closed between two messages, -ECONNRESET inside
+ *    one, -ETIMEDOUT the stall limit, the reason of chan_abort(), or what the
+ *    kernel said.
+ */
+#ifndef NBD_CHAN_H
+#define NBD_CHAN_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/uio.h>
+
+#include "blk/loop.h"
+
+struct chan {
+	struct loop *loop;
+	int rfd, wfd;			/* one socket, or two ends of pipes */
+	bool rfd_is_socket, wfd_is_socket; /* recv and send; else read and write */
+	int aborted;			/* 0, or -errno: why */
+	struct loop_op rx, tx;
+	struct loop_timer rx_stall, tx_stall;
+	char *ahead; /* received, not read: [begin, end) */
+	size_t begin, end;
+	size_t ahead_max; /* bytes one receive may ask for */
+};
+
+/* Takes the descriptors over when it succeeds. Context: main. -ENOMEM. */
+int chan_init(struct chan *chan, int rfd, int wfd);
+
+/* The loop it lives on from now. */
+void chan_attach(struct chan *chan, struct loop *loop);
+
+/* Closes the descriptors. Invariant: nobody reads or writes. */
+void chan_close(struct chan *chan);
+
+/*
+ * How much one receive may read ahead from here on: much where many small
+ * messages come, little where large payloads follow.
+ */
+void chan_set_ahead(struct chan *chan, size_t bytes);
+
+enum chan_where {
+	CHAN_BETWEEN, /* the first byte may take for ever, and may never come */
+	CHAN_INSIDE,
+};
+
+/* Reads exactly LEN bytes. */
+int chan_co_read(struct chan *chan, void *buf, size_t len, enum chan_where where) co_fn;
+
+/* Reads exactly what IOV holds, inside a message. */
+int chan_co_readv(struct chan *chan, const struct iovec *iov, int iovcnt) co_fn;
+
+/*
+ * Waits until the next LEN bytes (at most LIMIT_READ_AHEAD), inside a message,
+ * are in the read-ahead buffer: reading them will not wait.
+ */
+int chan_co_buffer(struct chan *chan, size_t len) co_fn;
+
+/* Reads and forgets LEN bytes, inside a message. */
+int chan_co_skip(struct chan *chan, size_t len) co_fn;
+
+/* Writes all of IOV, which is used up (its entries change). */
+int chan_co_writev(struct chan *chan, struct iovec *iov, int iovcnt) co_fn;
+
+/*
+ * Says that nothing more will be sent, then reads and forgets what still comes,
+ * until the peer closes or for at most TIME_NS: closing with unread bytes would
+ * take the last reply away from a TCP peer.
+ */
+void chan_co_linger(struct chan *chan, uint64_t time_ns) co_fn;
+
+/* Makes reader and writer fail with REASON (-errno). Only the first counts. */
+void chan_abort(struct chan *chan, int reason) loop_fn;
+
+#endif

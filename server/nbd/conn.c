@@ -1,0 +1,399 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * conn.c - one NBD connection.
+ *
+ * The path, conn_main(): handshake_co_run(), then conn_transmit(): the writer
+ * coroutine is started and conn_reader() runs until the client says DISC, goes
+ * away, breaks the protocol, or the server stops. Then: wait for the requests,
+ * let the writer finish, close, tell the owner.
+ *
+ * The path of a request, in conn_reader():
+ *   slot -> header -> verdict -> payload memory -> payload -> request_main()
+ * Each arrow may wait; nobody who holds something on the right asks for
+ * something on its left, so the waits cannot form a circle.
+ *
+ * Stopping: a connection that drains refuses new requests with ESHUTDOWN, and
+ * ends when nothing is in flight and its reader waits between two requests.
+ */
+#include "conn.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "handshake.h"
+#include "reply.h"
+#include "server/log.h"
+
+/* --- Slots and payload ------------------------------------------------------ */
+
+static void loop_fn
+end_if_drained(struct conn *conn)
+{
+	if (worker_draining(conn->worker) && conn->inflight == 0 && conn->reader_between)
+		chan_abort(&conn->chan, -ESHUTDOWN);
+}
+
+static struct request *co_fn
+slot_get(struct conn *conn)
+{
+	while (list_empty(&conn->free_slots))
+		co_waitq_wait(&conn->slot_wait, loop_sched(conn->chan.loop));
+	return list_entry(list_pop(&conn->free_slots), struct request, link);
+}
+
+/* Puts back a slot that no request came for. */
+static void
+slot_return(struct conn *conn, struct request *req)
+{
+	list_add_head(&conn->free_slots, &req->link);
+}
+
+void
+conn_slot_put(struct conn *conn, struct request *req)
+{
+	conn_payload_put(conn, req);
+	slot_return(conn, req);
+	conn->inflight--;
+	co_waitq_wake_one(&conn->slot_wait);
+	end_if_drained(conn);
+}
+
+static void co_fn
+payload_get(struct conn *conn, struct request *req, uint32_t bytes)
+{
+	co_budget_take(&conn->payload, loop_sched(conn->chan.loop), buf_footprint(bytes));
+	buf_co_get(worker_pool(conn->worker), &req->buf, bytes);
+}
+
+void
+conn_payload_put(struct conn *conn, struct request *req)
+{
+	if (req->buf.iovcnt == 0)
+		return;
+	buf_put(worker_pool(conn->worker), &req->buf);
+	co_budget_give(&conn->payload, buf_footprint(req->buf.len_bytes));
+}
+
+/* --- Reader ----------------------------------------------------------------- */
+
+static bool
+payload_is_large(const struct nbd_request *nbd)
+{
+	return nbd->command == NBD_CMD_WRITE && nbd->length > LIMIT_SMALL_PAYLOAD;
+}
+
+/* Receives the payload of a WRITE into memory of its own. */
+static int co_fn
+payload_receive(struct conn *conn, struct request *req)
+{
+	struct co_budget *arriving = worker_arriving(conn->worker, req->nbd.length);
+	size_t bytes = buf_footprint(req->nbd.length);
+	int ret;
+
+	if (!payload_is_large(&req->nbd)) {
+		ret = chan_co_buffer(&conn->chan, req->nbd.length);
+		if (ret < 0)
+			return ret;
+		payload_get(conn, req, req->nbd.length);
+		return chan_co_readv(&conn->chan, req->buf.iov, req->buf.iovcnt);
+	}
+	co_budget_take(arriving, loop_sched(conn->chan.loop), bytes);
+	payload_get(conn, req, req->nbd.length);
+	ret = chan_co_readv(&conn->chan, req->buf.iov, req->buf.iovcnt);
+	co_budget_give(arriving, bytes);
+	return ret;
+}
+
+/*
+ * Takes in the rest of a request whose header is read, and starts it or
+ * refuses it. An error is the end of the connection; the slot is used up.
+ */
+static int co_fn
+request_admit(struct conn *conn, struct request *req)
+{
+	struct request_verdict v = request_check(&conn->limits, &req->nbd);
+	int ret = 0;
+
+	if (worker_draining(conn->worker))
+		v.ret = -ESHUTDOWN;
+	if (v.ret == 0) {
+		if (v.payload_bytes > 0)
+			ret = payload_receive(conn, req);
+		else if (v.buffer_bytes > 0)
+			payload_get(conn, req, v.buffer_bytes);
+	} else {
+		log_debug("request refused conn=%llu command=%s flags=0x%x offset=%llu "
+			  "length=%u error=\"%s\"",
+			  (unsigned long long)conn->id, nbd_cmd_name(req->nbd.command),
+			  req->nbd.flags, (unsigned long long)req->nbd.offset, req->nbd.length,
+			  strerror(-v.ret));
+		if (v.payload_bytes > LIMIT_PAYLOAD_DRAINED) {
+			reply_queue(req, v.ret);
+			return -EMSGSIZE;
+		}
+		ret = chan_co_skip(&conn->chan, v.payload_bytes);
+	}
+	if (ret < 0) {
+		conn_slot_put(conn, req);
+		return ret;
+	}
+	if (v.ret == 0)
+		v.ret = co_spawn(loop_sched(conn->chan.loop), CO_STACK_REQUEST, &conn->requests,
+				 request_main, req);
+	if (v.ret < 0)
+		reply_queue(req, v.ret);
+	return 0;
+}
+
+/* Serves until the connection is to end; why. 0: the client said goodbye. */
+static int co_fn
+conn_reader(struct conn *conn)
+{
+	for (;;) {
+		struct request *req = slot_get(conn);
+		uint8_t header[NBD_REQUEST_BYTES];
+		int ret;
+
+		conn->reader_between = true;
+		end_if_drained(conn);
+		ret = chan_co_read(&conn->chan, header, sizeof(header), CHAN_BETWEEN);
+		conn->reader_between = false;
+		if (ret < 0) {
+			slot_return(conn, req);
+			return ret;
+		}
+		if (!nbd_request_parse(header, &req->nbd)) {
+			slot_return(conn, req);
+			return -EPROTO;
+		}
+		if (req->nbd.command == NBD_CMD_DISC) {
+			slot_return(conn, req);
+			return 0;
+		}
+		chan_set_ahead(&conn->chan, payload_is_large(&req->nbd) ? LIMIT_READ_AHEAD_LARGE :
+									  LIMIT_READ_AHEAD);
+		conn->inflight++;
+		ret = request_admit(conn, req);
+		if (ret < 0)
+			return ret;
+	}
+}
+
+/* --- Transmission ----------------------------------------------------------- */
+
+static int
+slots_new(struct conn *conn)
+{
+	conn->slots = calloc(LIMIT_INFLIGHT, sizeof(*conn->slots));
+	if (!conn->slots)
+		return -ENOMEM;
+	for (unsigned i = 0; i < LIMIT_INFLIGHT; i++) {
+		conn->slots[i].conn = conn;
+		list_add_tail(&conn->free_slots, &conn->slots[i].link);
+	}
+	return 0;
+}
+
+static int co_fn
+conn_transmit(struct conn *conn)
+{
+	struct co_sched *sched = loop_sched(conn->chan.loop);
+	int ret = slots_new(conn);
+
+	if (ret < 0)
+		return ret;
+	ret = co_spawn(sched, CO_STACK_REQUEST, &conn->writer, reply_writer, conn);
+	if (ret < 0)
+		return ret;
+	chan_set_ahead(&conn->chan, LIMIT_READ_AHEAD);
+
+	ret = conn_reader(conn);
+
+	co_group_wait(&conn->requests, sched);
+	reply_finish(conn);
+	co_group_wait(&conn->writer, sched);
+	invariant(conn->inflight == 0);
+	loop_hook_disarm(&conn->reply_hook);
+	return ret;
+}
+
+void
+conn_log_failure(struct conn *conn, const struct request *req, int ret)
+{
+	uint64_t second = loop_now(conn->chan.loop) / LIMIT_MS(1000);
+	char quoted[LOG_QUOTE_MAX];
+
+	if (ret == -ENOTSUP)
+		return; /* an answer, not a failure */
+	if (second != conn->log_second) {
+		conn->log_second = second;
+		conn->log_count = 0;
+	}
+	if (conn->log_count++ >= LIMIT_LOG_BURST)
+		return;
+	log_error("request failed export=%s command=%s offset=%llu length=%u error=\"%s\" "
+		  "conn=%llu peer=%s",
+		  log_quote(quoted, conn->exp->name, strlen(conn->exp->name)),
+		  nbd_cmd_name(req->nbd.command), (unsigned long long)req->nbd.offset,
+		  req->nbd.length, strerror(-ret), (unsigned long long)conn->id, conn->peer);
+}
+
+/* --- Life on the worker ----------------------------------------------------- */
+
+static void
+handshake_late(struct loop_timer *timer)
+{
+	struct conn *conn = container_of(timer, struct conn, timer);
+
+	loop_assert();
+	chan_abort(&conn->chan, worker_draining(conn->worker) ? -ESHUTDOWN : -ETIMEDOUT);
+}
+
+static void
+session_drain(struct worker_session *session)
+{
+	struct conn *conn = container_of(session, struct conn, session);
+
+	loop_assert();
+	if (conn->slots)
+		end_if_drained(conn);
+	else
+		loop_timer_arm(conn->chan.loop, &conn->timer, LIMIT_HANDSHAKE_LINGER_NS,
+			       handshake_late);
+}
+
+static void
+session_abort(struct worker_session *session)
+{
+	struct conn *conn = container_of(session, struct conn, session);
+
+	loop_assert();
+	chan_abort(&conn->chan, -ESHUTDOWN);
+}
+
+static void
+owner_negotiated(struct loop_call *call)
+{
+	struct conn *conn = container_of(call, struct conn, negotiated_call);
+
+	conn->owner->negotiated(conn->owner, conn);
+}
+
+static void
+owner_closed(struct loop_call *call)
+{
+	struct conn *conn = container_of(call, struct conn, closed_call);
+
+	conn->owner->closed(conn->owner, conn);
+}
+
+/* Leaving is ordinary; the rest is worth a line. */
+static void
+log_end(const struct conn *conn, const char *during, int ret)
+{
+	bool quiet = ret == 0 || ret == -ENODATA || ret == -ESHUTDOWN ||
+		     (!conn->exp && (ret == -ECONNRESET || ret == -EPIPE));
+
+	if (quiet)
+		log_debug("connection ended conn=%llu peer=%s during=%s reason=\"%s\"",
+			  (unsigned long long)conn->id, conn->peer, during,
+			  ret == 0 ? "goodbye" : strerror(-ret));
+	else
+		log_warning("connection dropped conn=%llu peer=%s during=%s error=\"%s\"",
+			    (unsigned long long)conn->id, conn->peer, during, strerror(-ret));
+}
+
+static void
+conn_main(void *arg)
+{
+	struct conn *conn = arg;
+	struct loop *loop = conn->chan.loop;
+	int ret;
+
+	co_assert();
+	log_debug("connection conn=%llu peer=%s worker=%u", (unsigned long long)conn->id,
+		  conn->peer, worker_index(conn->worker));
+	/* Armed first: a worker that drains already makes it shorter. */
+	loop_timer_arm(loop, &conn->timer, LIMIT_HANDSHAKE_NS, handshake_late);
+	worker_enter(conn->worker, &conn->session);
+	ret = handshake_co_run(conn);
+	loop_timer_disarm(&conn->timer);
+
+	if (ret == 0 && conn->exp) {
+		conn->negotiated = true;
+		loop_call(conn->owner->loop, &conn->negotiated_call, owner_negotiated);
+		ret = conn_transmit(conn);
+		log_end(conn, "transmission", ret);
+	} else {
+		log_end(conn, "handshake", ret);
+	}
+	if (ret == -EMSGSIZE)
+		chan_co_linger(&conn->chan, LIMIT_LINGER_NS);
+	if (conn->exp)
+		export_leave(conn->exp);
+	worker_leave(conn->worker, &conn->session);
+	chan_close(&conn->chan);
+	loop_call(conn->owner->loop, &conn->closed_call, owner_closed);
+}
+
+static void
+conn_arrived(struct loop_call *call)
+{
+	struct conn *conn = container_of(call, struct conn, start_call);
+	struct loop *loop = worker_loop(conn->worker);
+
+	loop_assert();
+	chan_attach(&conn->chan, loop);
+	if (co_spawn(loop_sched(loop), CO_STACK_CONN, NULL, conn_main, conn) == 0)
+		return;
+	log_error("connection refused conn=%llu peer=%s error=\"out of memory\"",
+		  (unsigned long long)conn->id, conn->peer);
+	chan_close(&conn->chan);
+	loop_call(conn->owner->loop, &conn->closed_call, owner_closed);
+}
+
+/* --- Life at the owner ------------------------------------------------------ */
+
+int
+conn_new(struct conn **connp, uint64_t id, int rfd, int wfd, const char *peer,
+	 struct worker *worker, const struct export_set *exports, struct conn_owner *owner)
+{
+	struct conn *conn = calloc(1, sizeof(*conn));
+
+	if (!conn)
+		return -ENOMEM;
+	if (chan_init(&conn->chan, rfd, wfd) < 0) {
+		free(conn);
+		return -ENOMEM;
+	}
+	conn->id = id;
+	strncpy(conn->peer, peer, sizeof(conn->peer) - 1);
+	conn->owner = owner;
+	conn->worker = worker;
+	conn->exports = exports;
+	conn->session.drain = session_drain;
+	conn->session.abort = session_abort;
+	list_init(&conn->free_slots);
+	list_init(&conn->replies);
+	co_waitq_init(&conn->slot_wait);
+	co_waitq_init(&conn->writer_idle);
+	co_group_init(&conn->requests);
+	co_group_init(&conn->writer);
+	co_budget_init(&conn->payload, LIMIT_CONN_PAYLOAD);
+	*connp = conn;
+	return 0;
+}
+
+void
+conn_start(struct conn *conn)
+{
+	loop_call(worker_loop(conn->worker), &conn->start_call, conn_arrived);
+}
+
+void
+conn_free(struct conn *conn)
+{
+	free(conn->slots);
+	free(conn);
+}

@@ -1,0 +1,281 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * handshake.c - negotiation.
+ *
+ * The path: greeting, client flags, then options until one of them leads to
+ * transmission (GO, EXPORT_NAME) or to the end (ABORT). dispatch() is the table
+ * of options; those with a file of their own are in opt_*.c.
+ *
+ *          greeting sent            flags good
+ *   START ---------------> FLAGS ---------------> OPTIONS --GO, EXPORT_NAME--> done
+ *                            |                     |   ^ |
+ *                       bad flags            refused   | +--ABORT, broken rule--> end
+ *                            v                  or INFO, LIST
+ *                           end
+ */
+#include "handshake.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/endian.h"
+#include "server/log.h"
+
+/* --- Output ----------------------------------------------------------------- */
+
+int
+handshake_co_flush(struct handshake *h)
+{
+	struct iovec iov = { .iov_base = h->out, .iov_len = h->out_len };
+
+	h->out_len = 0;
+	return iov.iov_len ? chan_co_writev(&h->conn->chan, &iov, 1) : 0;
+}
+
+int
+handshake_co_raw(struct handshake *h, const void *data, size_t len)
+{
+	invariant(len <= sizeof(h->out));
+	if (len > sizeof(h->out) - h->out_len) {
+		int ret = handshake_co_flush(h);
+
+		if (ret < 0)
+			return ret;
+	}
+	memcpy(h->out + h->out_len, data, len);
+	h->out_len += len;
+	return 0;
+}
+
+int
+handshake_co_item(struct handshake *h, uint32_t type, const void *data, size_t len)
+{
+	uint8_t header[NBD_OPTION_REPLY_BYTES];
+	int ret;
+
+	nbd_option_reply_encode(header, h->opt.number, type, (uint32_t)len);
+	ret = handshake_co_raw(h, header, sizeof(header));
+	return ret < 0 || len == 0 ? ret : handshake_co_raw(h, data, len);
+}
+
+int
+handshake_co_ack(struct handshake *h)
+{
+	int ret = handshake_co_item(h, NBD_REP_ACK, NULL, 0);
+
+	return ret < 0 ? ret : handshake_co_flush(h);
+}
+
+int
+handshake_co_error(struct handshake *h, uint32_t type, const char *fmt, ...)
+{
+	char text[400], quoted[LOG_QUOTE_MAX];
+	va_list ap;
+	int ret;
+
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	log_debug("option refused conn=%llu option=%s reply=0x%x reason=%s",
+		  (unsigned long long)h->conn->id, nbd_opt_name(h->opt.number), type,
+		  log_quote(quoted, text, strlen(text)));
+	ret = handshake_co_item(h, type, text, strlen(text));
+	return ret < 0 ? ret : handshake_co_flush(h);
+}
+
+/* --- Exports ---------------------------------------------------------------- */
+
+uint16_t
+handshake_tflags(const struct handshake *h, const struct export *exp)
+{
+	uint16_t flags = NBD_FLAG_HAS_FLAGS | NBD_FLAG_SEND_FLUSH | NBD_FLAG_SEND_FUA |
+			 NBD_FLAG_SEND_CACHE;
+
+	if (exp->read_only) {
+		flags |= NBD_FLAG_READ_ONLY;
+	} else {
+		flags |= NBD_FLAG_SEND_WRITE_ZEROES | NBD_FLAG_SEND_FAST_ZERO;
+		if (exp->dev->discard)
+			flags |= NBD_FLAG_SEND_TRIM;
+	}
+	/* All connections share the device and its cache; one client alone needs no promise. */
+	if (exp->clients_max != 1)
+		flags |= NBD_FLAG_CAN_MULTI_CONN;
+	return flags;
+}
+
+int
+handshake_choose(struct handshake *h, struct export *exp, struct err *err)
+{
+	struct conn *conn = h->conn;
+	int ret;
+
+	ret = worker_queue(conn->worker, exp, &conn->queue, err);
+	if (ret < 0)
+		return ret;
+	if (!export_enter(exp))
+		return err_set(err, -EBUSY, "the export has its %u clients already",
+			       exp->clients_max);
+	conn->exp = exp;
+	conn->limits = (struct request_limits){
+		.size_bytes = exp->size_bytes,
+		.alignment = exp->dev->limits.request_alignment,
+		.tflags = handshake_tflags(h, exp),
+	};
+	return 0;
+}
+
+/* --- Options ---------------------------------------------------------------- */
+
+/* Reads the data of an option that is refused or needs none. */
+static int co_fn
+drain(struct handshake *h)
+{
+	return chan_co_skip(&h->conn->chan, h->opt.len);
+}
+
+static int co_fn
+opt_co_abort(struct handshake *h)
+{
+	int ret = drain(h);
+
+	if (ret == 0)
+		/* A client that does not wait for the answer is not at fault. */
+		(void)handshake_co_ack(h);
+	return ret < 0 ? ret : HANDSHAKE_DONE;
+}
+
+static int co_fn
+opt_co_starttls(struct handshake *h)
+{
+	int ret = drain(h);
+
+	if (ret < 0)
+		return ret;
+	if (h->opt.len > 0)
+		return handshake_co_error(h, NBD_REP_ERR_INVALID, "STARTTLS takes no data");
+	return handshake_co_error(h, NBD_REP_ERR_PLATFORM, "this server is built without TLS");
+}
+
+static int co_fn
+opt_co_unsupported(struct handshake *h)
+{
+	int ret = drain(h);
+
+	if (ret < 0)
+		return ret;
+	return handshake_co_error(h, NBD_REP_ERR_UNSUP, "option %u (%s) is not supported",
+				  h->opt.number, nbd_opt_name(h->opt.number));
+}
+
+static int co_fn
+dispatch(struct handshake *h)
+{
+	int ret;
+
+	if (worker_draining(h->conn->worker) && h->opt.number != NBD_OPT_ABORT) {
+		ret = drain(h);
+		if (ret < 0 || h->opt.number == NBD_OPT_EXPORT_NAME)
+			return ret < 0 ? ret : -ESHUTDOWN;
+		return handshake_co_error(h, NBD_REP_ERR_SHUTDOWN, "the server is stopping");
+	}
+	if (!h->fixed && h->opt.number != NBD_OPT_EXPORT_NAME) {
+		ret = drain(h);
+		return ret < 0 ? ret :
+				 handshake_co_error(h, NBD_REP_ERR_INVALID,
+						    "only EXPORT_NAME without fixed newstyle");
+	}
+
+	switch (h->opt.number) {
+	case NBD_OPT_EXPORT_NAME:
+		return opt_co_export_name(h);
+	case NBD_OPT_ABORT:
+		return opt_co_abort(h);
+	case NBD_OPT_LIST:
+		return opt_co_list(h);
+	case NBD_OPT_STARTTLS:
+		return opt_co_starttls(h);
+	case NBD_OPT_INFO:
+	case NBD_OPT_GO:
+		return opt_co_info_or_go(h);
+	default:
+		return opt_co_unsupported(h);
+	}
+}
+
+/* Reads the next option's header; an error when the client breaks the rules. */
+static int co_fn
+next_option(struct handshake *h)
+{
+	unsigned max = LIMIT_OPTIONS + LIMIT_OPTIONS_PER_EXPORT * h->conn->exports->count;
+	uint8_t bytes[NBD_OPTION_BYTES];
+	int ret = chan_co_read(&h->conn->chan, bytes, sizeof(bytes), CHAN_BETWEEN);
+
+	if (ret < 0)
+		return ret;
+	if (!nbd_option_parse(bytes, &h->opt))
+		return -EPROTO;
+	if (h->opt.len > LIMIT_OPTION_BYTES) {
+		log_warning("option too long conn=%llu peer=%s option=%s length=%u limit=%u",
+			    (unsigned long long)h->conn->id, h->conn->peer,
+			    nbd_opt_name(h->opt.number), h->opt.len, LIMIT_OPTION_BYTES);
+		return -EMSGSIZE;
+	}
+	if (++h->options > max) {
+		log_warning("too many options conn=%llu peer=%s limit=%u",
+			    (unsigned long long)h->conn->id, h->conn->peer, max);
+		return -EMSGSIZE;
+	}
+	return 0;
+}
+
+static int co_fn
+greet(struct handshake *h)
+{
+	static const uint32_t known = NBD_FLAG_FIXED_NEWSTYLE | NBD_FLAG_NO_ZEROES;
+	uint8_t greeting[NBD_GREETING_BYTES], bytes[4];
+	uint32_t flags;
+	int ret;
+
+	nbd_greeting_encode(greeting, known);
+	if ((ret = handshake_co_raw(h, greeting, sizeof(greeting))) < 0 ||
+	    (ret = handshake_co_flush(h)) < 0)
+		return ret;
+	ret = chan_co_read(&h->conn->chan, bytes, sizeof(bytes), CHAN_BETWEEN);
+	if (ret < 0)
+		return ret;
+	flags = get_be32(bytes);
+	if (flags & ~known) {
+		log_warning("unknown client flags conn=%llu peer=%s flags=0x%x known=0x%x",
+			    (unsigned long long)h->conn->id, h->conn->peer, flags, known);
+		return -EPROTO;
+	}
+	h->fixed = flags & NBD_FLAG_FIXED_NEWSTYLE;
+	h->no_zeroes = flags & NBD_FLAG_NO_ZEROES;
+	return 0;
+}
+
+int
+handshake_co_run(struct conn *conn)
+{
+	struct handshake *h = malloc(sizeof(*h));
+	int ret;
+
+	if (!h)
+		return -ENOMEM;
+	h->conn = conn;
+	h->options = 0;
+	h->out_len = 0;
+
+	ret = greet(h);
+	while (ret == HANDSHAKE_NEXT) {
+		ret = next_option(h);
+		if (ret == 0)
+			ret = dispatch(h);
+	}
+	free(h);
+	return ret == HANDSHAKE_DONE ? 0 : ret;
+}

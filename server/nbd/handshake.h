@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * handshake.h - fixed newstyle negotiation: greeting and options.
+ *
+ * 1. Nothing an option says is applied before its last byte has checked out.
+ * 2. Each option gets exactly one final reply; data of a refused one is read
+ *    to its end, so the two sides stay in step.
+ * 3. No option costs memory in proportion to what the client claims.
+ *
+ * Source: NBD protocol, "Fixed newstyle negotiation", "Option types".
+ */
+#ifndef NBD_HANDSHAKE_H
+#define NBD_HANDSHAKE_H
+
+#include "conn.h"
+#include "proto.h"
+#include "wire.h"
+
+/*
+ * Negotiates. When conn->exp is set afterwards, transmission begins: export
+ * entered, queue and limits set. Otherwise the connection is to be closed; the
+ * result says why (0: the client said ABORT).
+ */
+int handshake_co_run(struct conn *conn) co_fn;
+
+/* --- For the options' files (opt_*.c) --------------------------------------- */
+
+/* Replies gather here until the final one: a LIST is one send, not hundreds. */
+#define HANDSHAKE_OUT_BYTES (16u << 10)
+
+struct handshake {
+	struct conn *conn;
+	bool fixed;	/* the client knows fixed newstyle */
+	bool no_zeroes; /* and leaves the 124 zeroes out */
+	unsigned options;
+	struct nbd_option opt; /* the one being answered */
+	size_t out_len;
+	char name[LIMIT_STRING_BYTES];
+	uint8_t out[HANDSHAKE_OUT_BYTES];
+};
+
+/* What an option's handler returns, besides -errno for the end. */
+enum {
+	HANDSHAKE_NEXT = 0, /* on to the next option */
+	HANDSHAKE_DONE = 1, /* the handshake is over */
+};
+
+/* One reply of several: TYPE and LEN bytes of DATA. 0 or the transport's error. */
+int handshake_co_item(struct handshake *h, uint32_t type, const void *data, size_t len) co_fn;
+
+/* The final reply. */
+int handshake_co_ack(struct handshake *h) co_fn;
+int handshake_co_error(struct handshake *h, uint32_t type, const char *fmt, ...)
+	printf_fn(3, 4) co_fn;
+
+/* Puts raw bytes into the stream (EXPORT_NAME has no option reply). */
+int handshake_co_raw(struct handshake *h, const void *data, size_t len) co_fn;
+int handshake_co_flush(struct handshake *h) co_fn;
+
+/*
+ * The client chose EXP: counts it in and fills conn's exp, queue and limits.
+ * -EBUSY when the export has all the clients it may have; else the reason why
+ * its device cannot be used.
+ */
+int handshake_choose(struct handshake *h, struct export *exp, struct err *err) loop_fn;
+
+/* Transmission flags of EXP, as this session stands. */
+uint16_t handshake_tflags(const struct handshake *h, const struct export *exp);
+
+/*
+ * The handlers. Each reads its option's data, all of it, and replies; 0 or 1
+ * as above, or -errno to end the connection.
+ */
+int opt_co_export_name(struct handshake *h) co_fn;
+int opt_co_list(struct handshake *h) co_fn;
+int opt_co_info_or_go(struct handshake *h) co_fn;
+
+#endif

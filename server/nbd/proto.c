@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: MIT */
+/* proto.c - NBD messages from and to bytes; see proto.h. */
+#include "proto.h"
+
+#include <errno.h>
+
+#include "base/annotate.h"
+#include "base/endian.h"
+
+bool
+nbd_option_parse(const uint8_t bytes[NBD_OPTION_BYTES], struct nbd_option *opt)
+{
+	opt->number = get_be32(bytes + 8);
+	opt->len = get_be32(bytes + 12);
+	return get_be64(bytes) == NBD_OPTION_MAGIC;
+}
+
+bool
+nbd_request_parse(const uint8_t bytes[NBD_REQUEST_BYTES], struct nbd_request *req)
+{
+	req->flags = get_be16(bytes + 4);
+	req->command = get_be16(bytes + 6);
+	req->cookie = get_be64(bytes + 8);
+	req->offset = get_be64(bytes + 16);
+	req->length = get_be32(bytes + 24);
+	return get_be32(bytes) == NBD_REQUEST_MAGIC;
+}
+
+void
+nbd_greeting_encode(uint8_t bytes[NBD_GREETING_BYTES], uint16_t flags)
+{
+	put_be64(bytes, NBD_MAGIC);
+	put_be64(bytes + 8, NBD_OPTION_MAGIC);
+	put_be16(bytes + 16, flags);
+}
+
+void
+nbd_option_reply_encode(uint8_t bytes[NBD_OPTION_REPLY_BYTES], uint32_t option, uint32_t type,
+			uint32_t len)
+{
+	put_be64(bytes, NBD_OPTION_REPLY_MAGIC);
+	put_be32(bytes + 8, option);
+	put_be32(bytes + 12, type);
+	put_be32(bytes + 16, len);
+}
+
+void
+nbd_simple_reply_encode(uint8_t bytes[NBD_SIMPLE_REPLY_BYTES], enum nbd_error error,
+			uint64_t cookie)
+{
+	put_be32(bytes, NBD_SIMPLE_REPLY_MAGIC);
+	put_be32(bytes + 4, error);
+	put_be64(bytes + 8, cookie);
+}
+
+enum nbd_error
+nbd_error_of(int ret)
+{
+	switch (-ret) {
+	case 0:
+		return NBD_SUCCESS;
+	case EPERM:
+	case EACCES:
+	case EROFS:
+		return NBD_EPERM;
+	case ENOMEM:
+		return NBD_ENOMEM;
+	case EINVAL:
+		return NBD_EINVAL;
+	case ENOSPC:
+	case EDQUOT:
+	case EFBIG:
+		return NBD_ENOSPC;
+	case EOVERFLOW:
+		return NBD_EOVERFLOW;
+	case ENOTSUP:
+		return NBD_ENOTSUP;
+	case ESHUTDOWN:
+		return NBD_ESHUTDOWN;
+	default:
+		return NBD_EIO;
+	}
+}
+
+/* The length of the UTF-8 character at P, 0 when there is none. */
+static size_t
+utf8_char(const unsigned char *p, size_t left)
+{
+	unsigned char lead = p[0];
+	size_t len = lead < 0x80 ? 1 : lead < 0xc2 ? 0 : lead < 0xe0 ? 2 : lead < 0xf0 ? 3 :
+		     lead < 0xf5 ? 4 : 0;
+
+	if (len == 0 || len > left)
+		return 0;
+	for (size_t i = 1; i < len; i++)
+		if ((p[i] & 0xc0) != 0x80)
+			return 0;
+	/* Overlong forms, surrogates, beyond U+10FFFF. */
+	if ((lead == 0xe0 && p[1] < 0xa0) || (lead == 0xed && p[1] > 0x9f) ||
+	    (lead == 0xf0 && p[1] < 0x90) || (lead == 0xf4 && p[1] > 0x8f))
+		return 0;
+	return len;
+}
+
+bool
+nbd_string_ok(const void *text, size_t len)
+{
+	const unsigned char *p = text;
+
+	while (len > 0) {
+		size_t n = *p ? utf8_char(p, len) : 0;
+
+		if (n == 0)
+			return false;
+		p += n;
+		len -= n;
+	}
+	return true;
+}
+
+const char *
+nbd_opt_name(uint32_t option)
+{
+	static const char *const names[] = {
+		[NBD_OPT_EXPORT_NAME] = "EXPORT_NAME",
+		[NBD_OPT_ABORT] = "ABORT",
+		[NBD_OPT_LIST] = "LIST",
+		[NBD_OPT_PEEK_EXPORT] = "PEEK_EXPORT",
+		[NBD_OPT_STARTTLS] = "STARTTLS",
+		[NBD_OPT_INFO] = "INFO",
+		[NBD_OPT_GO] = "GO",
+		[NBD_OPT_STRUCTURED_REPLY] = "STRUCTURED_REPLY",
+		[NBD_OPT_LIST_META_CONTEXT] = "LIST_META_CONTEXT",
+		[NBD_OPT_SET_META_CONTEXT] = "SET_META_CONTEXT",
+		[NBD_OPT_EXTENDED_HEADERS] = "EXTENDED_HEADERS",
+	};
+
+	return option < ARRAY_SIZE(names) && names[option] ? names[option] : "unknown";
+}
+
+const char *
+nbd_cmd_name(uint16_t command)
+{
+	static const char *const names[] = {
+		[NBD_CMD_READ] = "READ",
+		[NBD_CMD_WRITE] = "WRITE",
+		[NBD_CMD_DISC] = "DISC",
+		[NBD_CMD_FLUSH] = "FLUSH",
+		[NBD_CMD_TRIM] = "TRIM",
+		[NBD_CMD_CACHE] = "CACHE",
+		[NBD_CMD_WRITE_ZEROES] = "WRITE_ZEROES",
+		[NBD_CMD_BLOCK_STATUS] = "BLOCK_STATUS",
+	};
+
+	return command < ARRAY_SIZE(names) ? names[command] : "unknown";
+}

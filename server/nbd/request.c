@@ -1,0 +1,204 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * request.c - one command of a client.
+ *
+ * The path: conn_reader() parses a header and asks request_check(); a good
+ * request gets its buffer, its payload and a coroutine, request_main(), which
+ * calls the block layer and hands the result to reply_queue().
+ */
+#include "request.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "base/range.h"
+#include "blk/io.h"
+#include "conn.h"
+#include "reply.h"
+#include "server/limits.h"
+#include "server/log.h"
+
+/* --- The verdict ------------------------------------------------------------ */
+
+struct command {
+	uint16_t flags;	     /* that it takes */
+	uint16_t needs;	     /* transmission flag without which it is unknown; 0: none */
+	bool writes;	     /* refused on a read-only export */
+	bool has_range;	     /* offset and length mean bytes of the export */
+	int past_end;	     /* -errno for a range beyond the end */
+	uint32_t length_max; /* 0: none */
+};
+
+static const struct command commands[] = {
+	[NBD_CMD_READ] = {
+		.flags = NBD_CMD_FLAG_FUA,
+		.has_range = true,
+		.past_end = -EINVAL,
+		.length_max = LIMIT_PAYLOAD_SERVED,
+	},
+	[NBD_CMD_WRITE] = {
+		.flags = NBD_CMD_FLAG_FUA,
+		.writes = true,
+		.has_range = true,
+		.past_end = -ENOSPC,
+		.length_max = LIMIT_PAYLOAD_SERVED,
+	},
+	[NBD_CMD_FLUSH] = {
+		.flags = NBD_CMD_FLAG_FUA,
+		.needs = NBD_FLAG_SEND_FLUSH,
+	},
+	[NBD_CMD_TRIM] = {
+		.flags = NBD_CMD_FLAG_FUA,
+		.needs = NBD_FLAG_SEND_TRIM,
+		.writes = true,
+		.has_range = true,
+		.past_end = -EINVAL,
+	},
+	[NBD_CMD_CACHE] = {
+		.flags = NBD_CMD_FLAG_FUA,
+		.needs = NBD_FLAG_SEND_CACHE,
+		.has_range = true,
+		.past_end = -EINVAL,
+	},
+	[NBD_CMD_WRITE_ZEROES] = {
+		.flags = NBD_CMD_FLAG_FUA | NBD_CMD_FLAG_NO_HOLE | NBD_CMD_FLAG_FAST_ZERO,
+		.needs = NBD_FLAG_SEND_WRITE_ZEROES,
+		.writes = true,
+		.has_range = true,
+		.past_end = -ENOSPC,
+	},
+};
+
+static const struct command *
+command_find(uint16_t number)
+{
+	/* Served are those with a flag to take; DISC and BLOCK_STATUS have none. */
+	return number < ARRAY_SIZE(commands) && commands[number].flags ? &commands[number] : NULL;
+}
+
+static int
+judge(const struct request_limits *limits, const struct nbd_request *req)
+{
+	const struct command *cmd = command_find(req->command);
+	bool read_only = limits->tflags & NBD_FLAG_READ_ONLY;
+
+	if (!cmd || req->flags & ~cmd->flags)
+		return -EINVAL;
+	if (cmd->writes && read_only)
+		return -EPERM;
+	if (cmd->needs && !(limits->tflags & cmd->needs))
+		return -EINVAL;
+	if (!cmd->has_range)
+		return req->offset || req->length ? -EINVAL : 0;
+	if (!range_ok(req->offset, req->length, limits->size_bytes))
+		return cmd->past_end;
+	if (!is_aligned(req->offset | req->length, limits->alignment))
+		return -EINVAL;
+	if (cmd->length_max && req->length > cmd->length_max)
+		return -EINVAL;
+	return 0;
+}
+
+struct request_verdict
+request_check(const struct request_limits *limits, const struct nbd_request *req)
+{
+	struct request_verdict v = {
+		.ret = judge(limits, req),
+		.payload_bytes = req->command == NBD_CMD_WRITE ? req->length : 0,
+	};
+
+	if (v.ret < 0)
+		return v;
+	if (req->command == NBD_CMD_READ || req->command == NBD_CMD_WRITE)
+		v.buffer_bytes = req->length;
+	else if (req->command == NBD_CMD_CACHE)
+		v.buffer_bytes = MIN(req->length, LIMIT_CACHE_PIECE);
+	return v;
+}
+
+/* --- Execution -------------------------------------------------------------- */
+
+static unsigned
+fua_of(const struct request *req)
+{
+	return req->nbd.flags & NBD_CMD_FLAG_FUA ? BLK_FUA : 0;
+}
+
+static unsigned
+zero_flags_of(const struct request *req)
+{
+	return fua_of(req) | (req->nbd.flags & NBD_CMD_FLAG_NO_HOLE ? 0 : BLK_MAY_UNMAP) |
+	       (req->nbd.flags & NBD_CMD_FLAG_FAST_ZERO ? BLK_NO_FALLBACK : 0);
+}
+
+/* Reads the range once, so that a page cache has it. A hint: no failure counts. */
+static int co_fn
+cache_range(struct queue *q, struct request *req)
+{
+	uint64_t off = req->nbd.offset, end = off + req->nbd.length;
+
+	if (queue_dev(q)->direct)
+		return 0;
+	while (off < end) {
+		struct iovec iov = req->buf.iov[0];
+
+		iov.iov_len = (size_t)MIN(end - off, (uint64_t)iov.iov_len);
+		if (blk_co_read(q, off, &iov, 1) < 0)
+			return 0;
+		off += iov.iov_len;
+	}
+	return 0;
+}
+
+static int co_fn
+request_run(struct request *req)
+{
+	const struct nbd_request *nbd = &req->nbd;
+	struct queue *q = req->conn->queue;
+
+	switch (nbd->command) {
+	case NBD_CMD_READ:
+		return blk_co_read(q, nbd->offset, req->buf.iov, req->buf.iovcnt);
+	case NBD_CMD_WRITE:
+		return blk_co_write(q, nbd->offset, req->buf.iov, req->buf.iovcnt, fua_of(req));
+	case NBD_CMD_FLUSH:
+		return blk_co_flush(q);
+	case NBD_CMD_TRIM:
+		return blk_co_discard(q, nbd->offset, nbd->length, fua_of(req));
+	case NBD_CMD_CACHE:
+		return cache_range(q, req);
+	case NBD_CMD_WRITE_ZEROES:
+		return blk_co_write_zeroes(q, nbd->offset, nbd->length, zero_flags_of(req));
+	default:
+		invariant(!"a command that request_check() let through");
+		return -EINVAL;
+	}
+}
+
+/* What the device said, as what this client may be told. */
+static int
+result_for_client(const struct request *req, int ret)
+{
+	bool fast_zero = req->nbd.flags & NBD_CMD_FLAG_FAST_ZERO;
+
+	if (ret == -EBADF)
+		return req->conn->limits.tflags & NBD_FLAG_READ_ONLY ? -EPERM : -EIO;
+	/* ENOTSUP is the answer to FAST_ZERO and to nothing else. */
+	if (ret == -ENOTSUP && !fast_zero)
+		return -EINVAL;
+	return ret;
+}
+
+void
+request_main(void *arg)
+{
+	struct request *req = arg;
+	int ret;
+
+	co_assert();
+	invariant(range_ok(req->nbd.offset, req->nbd.length, req->conn->limits.size_bytes));
+	ret = request_run(req);
+	if (unlikely(ret < 0))
+		conn_log_failure(req->conn, req, ret);
+	reply_queue(req, result_for_client(req, ret));
+}

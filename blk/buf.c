@@ -40,6 +40,7 @@ struct slab {
 	struct list link; /* on pool->free, or pool->partial[class] */
 	int class;
 	bool resident;	 /* its pages may exist */
+	uint64_t freed;	 /* when, on the loop's clock */
 	unsigned used;	 /* chunks in use */
 	unsigned fresh;	 /* chunks [fresh, total) were never handed out */
 	unsigned nfree;	 /* entries of free_chunk: handed out and returned */
@@ -125,15 +126,24 @@ static void
 idle_run(struct loop_timer *timer)
 {
 	struct buf_pool *pool = container_of(timer, struct buf_pool, idle);
+	uint64_t now = loop_now(pool->loop);
+	bool more = false;
 	struct slab *slab;
 
+	loop_assert();
 	list_for_each(slab, &pool->free, link) {
 		if (!slab->resident || slab == &pool->slabs[0])
 			continue;
+		if (now - slab->freed < IDLE_NS) {
+			more = true;
+			continue;
+		}
 		/* Failing only means that the pages stay. */
 		(void)madvise(slab_mem(pool, slab), BUF_SLAB_BYTES, MADV_REMOVE);
 		slab->resident = false;
 	}
+	if (more)
+		loop_timer_arm(pool->loop, &pool->idle, IDLE_NS, idle_run);
 }
 
 static void loop_fn
@@ -145,7 +155,8 @@ slab_free(struct buf_pool *pool, struct slab *slab)
 		list_add_head(&pool->free, &slab->link);
 	else
 		list_add_head(&pool->slabs[0].link, &slab->link);
-	if (slab != &pool->slabs[0])
+	slab->freed = loop_now(pool->loop);
+	if (slab != &pool->slabs[0] && !list_linked(&pool->idle.link))
 		loop_timer_arm(pool->loop, &pool->idle, IDLE_NS, idle_run);
 }
 

@@ -205,6 +205,19 @@ piece_cut(struct piece *piece, int *iovcnt, struct cursor *at, size_t len_max, i
 	return len;
 }
 
+/* The error of a piece in flight that has failed already, out of turn; or 0. */
+static int
+pieces_failure(const struct piece *pieces, unsigned waited, unsigned issued)
+{
+	for (; waited < issued; waited++) {
+		const struct queue_io *io = &pieces[waited % PIECES_MAX].io;
+
+		if (io->done && io->ret < 0)
+			return io->ret;
+	}
+	return 0;
+}
+
 static int co_fn
 rw_pieces(const struct rw *rw, uint64_t off, const struct iovec *iov, size_t len)
 {
@@ -217,6 +230,8 @@ rw_pieces(const struct rw *rw, uint64_t off, const struct iovec *iov, size_t len
 	int ret = 0;
 
 	while (waited < issued || (len > 0 && ret == 0)) {
+		if (ret == 0)
+			ret = pieces_failure(pieces, waited, issued);
 		if (len > 0 && ret == 0 && issued - waited < PIECES_MAX) {
 			struct piece *piece = &pieces[issued % PIECES_MAX];
 			int iovcnt;

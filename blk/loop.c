@@ -192,11 +192,13 @@ hooks_armed(const struct loop *loop)
 static bool loop_fn
 settle(struct loop *loop)
 {
-	for (int pass = 0; pass < PASSES_MAX; pass++) {
-		if (co_sched_run(&loop->sched, ROUND_BUDGET))
-			return false;
+	bool last = false;
+
+	for (int pass = 0; !last; pass++) {
+		/* However busy it is, in the last pass every stage has its turn. */
+		last = co_sched_run(&loop->sched, ROUND_BUDGET) || pass == PASSES_MAX - 1;
 		hooks_run(loop, LOOP_SUBMIT);
-		if (co_sched_has_ready(&loop->sched))
+		if (co_sched_has_ready(&loop->sched) && !last)
 			continue;
 		hooks_run(loop, LOOP_REPLY);
 		if (!co_sched_has_ready(&loop->sched) && !hooks_armed(loop))

@@ -139,9 +139,9 @@ struct loop_watch {
 };
 
 /*
- * Calls FN each time FD becomes readable, until loop_co_unwatch(). FN reads
- * what is there: what it leaves makes it be called again. For eventfds,
- * signalfds and the like.
+ * Calls FN each time FD becomes readable, until loop_co_unwatch(). FN must read
+ * all that is there: of what it leaves it may not be told again before more
+ * comes. For eventfds, signalfds and the like.
  */
 void loop_watch(struct loop *loop, struct loop_watch *watch, int fd,
 		void (*fn)(struct loop_watch *)) loop_fn;

@@ -187,11 +187,11 @@ region_check(struct blkio *b, const struct blkio_mem_region *mem)
 	uintptr_t addr = (uintptr_t)mem->addr;
 
 	if (addr % align)
-		return error_set(EINVAL, "addr %#" PRIxPTR " violates mem-region-alignment %" PRIu64,
-				 addr, align);
+		return error_set(EINVAL, "addr %p violates mem-region-alignment %" PRIu64,
+				 mem->addr, align);
 	if (mem->len % align)
-		return error_set(EINVAL, "len %#zx violates mem-region-alignment %" PRIu64, mem->len,
-				 align);
+		return error_set(EINVAL, "len %#zx violates mem-region-alignment %" PRIu64,
+				 mem->len, align);
 	if (mem->len > UINTPTR_MAX - addr)
 		return error_set(EINVAL, "memory region is beyond the address space");
 	if (mem->iova || mem->flags)

@@ -144,7 +144,7 @@ uring_init(struct uring *r, const struct uring_options *o)
 	r->enabled = !(p.flags & IORING_SETUP_R_DISABLED);
 
 	if ((p.features & FEATURES_NEEDED) != FEATURES_NEEDED) {
-		ret = error_os(ENOSYS, ": io_uring of this kernel is too old, Linux 5.11 is needed");
+		ret = error_os(ENOSYS, ": this kernel's io_uring is too old, Linux 5.11 is needed");
 		goto release;
 	}
 	ret = map_rings(r, &p);

@@ -117,6 +117,23 @@ uring_needs_enter(const struct uring *r)
 	return flags & (IORING_SQ_CQ_OVERFLOW | IORING_SQ_TASKRUN);
 }
 
+/*
+ * Whether the eventfd may be off during an entry, without missing what comes
+ * just as it is switched on again: who switches it on looks at the rings after
+ * a full barrier; the kernel, the other way round, posts, has a barrier, and
+ * looks whether to signal. For deferred work it has that barrier only where
+ * atomic operations imply one.
+ */
+static inline bool
+uring_may_mute(const struct uring *r)
+{
+#if defined(__x86_64__) || defined(__i386__)
+	return true;
+#else
+	return !(r->setup_flags & IORING_SETUP_DEFER_TASKRUN);
+#endif
+}
+
 /* Switches the registered eventfd off or on, without a system call. */
 static inline void
 uring_set_eventfd(struct uring *r, bool enable)

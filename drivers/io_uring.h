@@ -1,0 +1,178 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * io_uring.h - what the parts of the driver "io_uring" share: its device, its
+ * queue, its request.
+ *
+ * io_uring.c         the device: properties, opening, closing
+ * io_uring_queue.c   queues: transfers, flushes, running, completions
+ * io_uring_zeroes.c  discard and write zeroes, which take several steps
+ *
+ * 1. in_flight counts requests that have a submission entry, submitted or not;
+ *    it never exceeds the completion ring. What does not fit waits on the
+ *    backlog, in order; what has to go on waits on "again", which goes first.
+ * 2. A request is in exactly one place: the kernel, again, backlog, done.
+ */
+#ifndef DRIVERS_IO_URING_H
+#define DRIVERS_IO_URING_H
+
+#include "driver.h"
+#include "fixed.h"
+#include "target.h"
+#include "uring.h"
+
+struct io_uring_dev {
+	struct blkio b;
+	char *path;
+	int fd; /* as set, then that of the target */
+	bool direct;
+	bool strict_eof;
+	bool single_issuer;
+	int num_entries;
+	struct target target;
+
+	/* What the target has refused so far; any queue may learn it. */
+	atomic_bool no_punch_hole, no_zero_range, no_discard_cmd;
+	/* Of a block device, when somebody looked last. */
+	_Atomic uint64_t capacity_seen;
+};
+
+/* What a request is; in request.op. */
+enum op {
+	OP_READ,
+	OP_WRITE,
+	/* Not on poll queues: */
+	OP_FLUSH,
+	OP_DISCARD,
+	OP_ZEROES,
+};
+
+/* In request.flags, beside BLKIO_REQ_*. */
+#define REQ_VECTOR 0x80
+
+/* A request; one cache line. */
+struct io_request {
+	struct request r;
+	uint64_t start; /* of what is left */
+	union {
+		/* OP_READ, OP_WRITE */
+		struct {
+			union {
+				void *buf;
+				const struct iovec *iov; /* REQ_VECTOR */
+			};
+			uint64_t len;    /* left; REQ_VECTOR: done of iov[0] */
+			uint32_t iovcnt; /* REQ_VECTOR: left */
+		};
+		/* OP_DISCARD, OP_ZEROES */
+		struct {
+			uint64_t range_len; /* from start, all of it */
+			uint64_t done;      /* of the phase, by writing */
+			uint16_t way;       /* enum way */
+			uint16_t phase;     /* enum phase */
+		};
+	};
+};
+_Static_assert(sizeof(struct io_request) == 64, "a request is one cache line");
+
+struct io_queue {
+	struct blkioq q;
+	struct uring ring;
+	unsigned in_flight;
+	int sqe_fd;
+	uint8_t sqe_flags;
+	bool read_only;
+	bool use_fixed;
+	bool closing; /* nothing is tried again */
+	struct fifo again, backlog;
+	struct io_uring_dev *dev;
+	struct fixed_table fixed;
+};
+
+static inline struct io_queue *
+io_queue(struct blkioq *q)
+{
+	return container_of(q, struct io_queue, q);
+}
+
+static inline struct io_request *
+io_request(struct request *r)
+{
+	return container_of(r, struct io_request, r);
+}
+
+/* --- io_uring_queue.c -------------------------------------------------------- */
+
+/* See struct driver. */
+int io_queue_open(struct blkio *b, bool poll, struct blkioq **qp);
+
+/* A new request, complete but for its turn, goes to the ring or the backlog. */
+void io_queue_begin(struct io_queue *q, struct io_request *req);
+
+/* A step of REQ failed with RET: it is tried again, or finished. */
+void io_queue_failed(struct io_queue *q, struct io_request *req, int ret);
+
+/* Fails what a poll queue cannot do; true if it did. */
+bool io_queue_refused_on_poll(struct blkioq *q, void *user_data);
+
+/* REQ has more to do: its next step is submitted with the next entry. */
+static inline void
+io_queue_go_on(struct io_queue *q, struct io_request *req)
+{
+	fifo_push(&q->again, &req->r);
+}
+
+/* A request from the pool; the caller fills in what the operation needs. */
+static inline struct io_request *
+io_request_new(struct io_queue *q, enum op op, uint32_t flags, uint64_t start, void *user_data)
+{
+	struct io_request *req = io_request(queue_take(&q->q, user_data));
+
+	req->r.op = (uint8_t)op;
+	req->r.flags = (uint8_t)flags;
+	req->r.tries = 0;
+	req->start = start;
+	return req;
+}
+
+/* What all submission entries have. */
+static inline void
+sqe_prep(const struct io_queue *q, struct io_uring_sqe *sqe, uint8_t opcode, uint64_t off,
+	 const void *addr, uint32_t len)
+{
+	sqe->opcode = opcode;
+	sqe->flags = q->sqe_flags;
+	sqe->fd = q->sqe_fd;
+	sqe->off = off;
+	sqe->addr = (uint64_t)(uintptr_t)addr;
+	sqe->len = len;
+}
+
+static inline void
+sqe_prep_sync(const struct io_queue *q, struct io_uring_sqe *sqe)
+{
+	sqe_prep(q, sqe, IORING_OP_FSYNC, 0, NULL, 0);
+	sqe->fsync_flags = IORING_FSYNC_DATASYNC;
+}
+
+#define MSG_RANGE "invalid len or start offset"
+#define MSG_READ_ONLY "device is read-only"
+
+/* --- io_uring_zeroes.c ------------------------------------------------------- */
+
+/* To be called before queues are made: 0, or -ENOMEM with message. */
+int io_zeroes_init(void);
+
+/* Requests; see struct queue_ops. */
+void io_discard(struct blkioq *q, uint64_t start, uint64_t len, void *user_data);
+void io_write_zeroes(struct blkioq *q, uint64_t start, uint64_t len, void *user_data,
+		     uint32_t flags);
+
+/* Fill SQE with the next step of REQ. */
+void io_discard_prep(struct io_queue *q, struct io_uring_sqe *sqe, const struct io_request *req);
+void io_zeroes_prep(struct io_queue *q, struct io_uring_sqe *sqe, const struct io_request *req);
+
+/* A step of REQ has ended with RES. */
+void io_discard_done(struct io_queue *q, struct io_request *req, int res);
+void io_zeroes_done(struct io_queue *q, struct io_request *req, int res);
+
+#endif

@@ -234,8 +234,8 @@ connect_and_start(struct dev *dev, const struct dev_config *config, struct err *
 	if ((ret = set_bool_if_known(dev, "direct", dev->direct, err)) < 0 ||
 	    (ret = set_bool_if_known(dev, "read-only", dev->read_only, err)) < 0 ||
 	    (ret = set_bool_if_known(dev, BLKIO_EXT_STRICT_EOF, true, err)) < 0 ||
-	    /* Pays for direct I/O alone: the page cache is copied from in any case. */
-	    (ret = set_bool_if_known(dev, BLKIO_EXT_PIN_MEM_REGIONS, dev->direct, err)) < 0 ||
+	    /* What dev_map() tells of stays where it is: it may be pinned. */
+	    (ret = set_bool_if_known(dev, BLKIO_EXT_PIN_MEM_REGIONS, true, err)) < 0 ||
 	    (ret = set_props(dev, config, false, &later, err)) < 0)
 		return ret;
 

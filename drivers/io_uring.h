@@ -29,6 +29,7 @@ struct io_uring_dev {
 	bool single_issuer;
 	int num_entries;
 	struct target target;
+	bool fd_taken; /* by a queue: the others need descriptions of their own */
 
 	/* What the target has refused so far; any queue may learn it. */
 	atomic_bool no_punch_hole, no_zero_range, no_discard_cmd;
@@ -48,6 +49,7 @@ enum op {
 
 /* In request.flags, beside BLKIO_REQ_*. */
 #define REQ_VECTOR 0x80
+#define REQ_SYNC 0x40 /* a write with FUA: it is written, now the sync */
 
 /* A request; one cache line. */
 struct io_request {
@@ -62,6 +64,7 @@ struct io_request {
 			};
 			uint64_t len;    /* left; REQ_VECTOR: done of iov[0] */
 			uint32_t iovcnt; /* REQ_VECTOR: left */
+			uint32_t moved;  /* so far; UINT32_MAX: that or more */
 		};
 		/* OP_DISCARD, OP_ZEROES */
 		struct {
@@ -78,10 +81,12 @@ struct io_queue {
 	struct blkioq q;
 	struct uring ring;
 	unsigned in_flight;
+	int fd; /* its own open file description, or -1: the device's */
 	int sqe_fd;
 	uint8_t sqe_flags;
 	bool read_only;
 	bool use_fixed;
+	bool fua_in_write; /* RWF_DSYNC; else a sync of the range follows */
 	bool closing; /* nothing is tried again */
 	struct fifo again, backlog;
 	struct io_uring_dev *dev;
@@ -110,6 +115,12 @@ void io_queue_begin(struct io_queue *q, struct io_request *req);
 
 /* A step of REQ failed with RET: it is tried again, or finished. */
 void io_queue_failed(struct io_queue *q, struct io_request *req, int ret);
+
+/*
+ * The sync of REQ ended with RES. It fails with -EIO, whatever the reason: the
+ * kernel's report may be about the data of others, and is gone with this.
+ */
+void io_queue_sync_done(struct io_queue *q, struct io_request *req, int res);
 
 /* Fails what a poll queue cannot do; true if it did. */
 bool io_queue_refused_on_poll(struct blkioq *q, void *user_data);

@@ -67,6 +67,18 @@ sqe_prep_vector(struct io_queue *q, struct io_uring_sqe *sqe, const struct io_re
 		     (uint32_t)rest);
 }
 
+/* The sync of what a write with FUA has written. */
+static void
+sqe_prep_sync_range(const struct io_queue *q, struct io_uring_sqe *sqe,
+		    const struct io_request *req)
+{
+	sqe_prep_sync(q, sqe);
+	if (req->moved < UINT32_MAX) {
+		sqe->off = req->start - req->moved;
+		sqe->len = req->moved;
+	}
+}
+
 /* Fills SQE with the next step of REQ. */
 static inline void
 sqe_fill(struct io_queue *q, struct io_uring_sqe *sqe, struct io_request *req)
@@ -74,12 +86,16 @@ sqe_fill(struct io_queue *q, struct io_uring_sqe *sqe, struct io_request *req)
 	switch (req->r.op) {
 	case OP_READ:
 	case OP_WRITE:
+		if (unlikely(req->r.flags & REQ_SYNC)) {
+			sqe_prep_sync_range(q, sqe, req);
+			break;
+		}
 		if (req->r.flags & REQ_VECTOR)
 			sqe_prep_vector(q, sqe, req);
 		else
 			sqe_prep_buf(q, sqe, req->r.op == OP_WRITE, req->start, req->buf,
 				     (uint32_t)req->len);
-		if (req->r.flags & BLKIO_REQ_FUA)
+		if (req->r.flags & BLKIO_REQ_FUA && q->fua_in_write)
 			sqe->rw_flags = RWF_DSYNC;
 		break;
 	case OP_FLUSH:
@@ -145,6 +161,7 @@ transfer(struct io_queue *q, enum op op, uint64_t start, void *buf, uint64_t len
 	req = io_request_new(q, op, flags, start, user_data);
 	req->buf = buf;
 	req->len = len;
+	req->moved = 0;
 	begin(q, req);
 }
 
@@ -173,6 +190,7 @@ transfer_vector(struct io_queue *q, enum op op, uint64_t start, const struct iov
 	req->iov = iov;
 	req->iovcnt = (uint32_t)iovcnt;
 	req->len = 0;
+	req->moved = 0;
 	begin(q, req);
 }
 
@@ -246,6 +264,7 @@ static bool
 transfer_advance(struct io_request *req, uint64_t n)
 {
 	req->start += n;
+	req->moved = (uint32_t)MIN(req->moved + n, (uint64_t)UINT32_MAX);
 	if (!(req->r.flags & REQ_VECTOR)) {
 		req->buf = (char *)req->buf + n;
 		req->len -= n;
@@ -274,6 +293,32 @@ zero_rest(const struct io_request *req)
 	}
 }
 
+/*
+ * All is moved. A write with FUA is synced in a step of its own, so that an
+ * error of the sync, which may be about other writes as well and is reported
+ * only once, cannot be taken for one of this write: it is always -EIO.
+ */
+static void
+transfer_done(struct io_queue *q, struct io_request *req)
+{
+	if (!(req->r.flags & BLKIO_REQ_FUA) || q->fua_in_write) {
+		queue_finish(&q->q, &req->r, 0, NULL);
+		return;
+	}
+	req->r.flags |= REQ_SYNC;
+	req->r.tries = 0;
+	io_queue_go_on(q, req);
+}
+
+void
+io_queue_sync_done(struct io_queue *q, struct io_request *req, int res)
+{
+	if (res == -EAGAIN || res == -EINTR)
+		io_queue_failed(q, req, res);
+	else
+		queue_finish(&q->q, &req->r, res < 0 ? -EIO : 0, res < 0 ? "sync failed" : NULL);
+}
+
 /* A transfer moved N bytes, not all of what it was asked for, or has buffers. */
 static void
 transfer_part_done(struct io_queue *q, struct io_request *req, uint32_t n)
@@ -281,7 +326,7 @@ transfer_part_done(struct io_queue *q, struct io_request *req, uint32_t n)
 	const struct target *t = &q->dev->target;
 
 	if (!transfer_advance(req, n)) {
-		queue_finish(&q->q, &req->r, 0, NULL);
+		transfer_done(q, req);
 		return;
 	}
 	/*
@@ -311,8 +356,11 @@ complete(struct io_queue *q, struct io_request *req, int res)
 	switch (req->r.op) {
 	case OP_READ:
 	case OP_WRITE:
-		if (likely(res >= 0 && !(req->r.flags & REQ_VECTOR) && (unsigned)res == req->len))
+		if (likely(res >= 0 && !(req->r.flags & (REQ_VECTOR | BLKIO_REQ_FUA)) &&
+			   (unsigned)res == req->len))
 			queue_finish(&q->q, &req->r, 0, NULL);
+		else if (unlikely(req->r.flags & REQ_SYNC))
+			io_queue_sync_done(q, req, res);
 		else if (res >= 0)
 			transfer_part_done(q, req, (uint32_t)res);
 		else
@@ -399,7 +447,7 @@ enter(struct io_queue *q, unsigned want, const struct timespec *timeout, const s
 
 /* What a failing entry means for queue_run(): 0 to go on, or a negative errno. */
 static int
-enter_failed(struct io_queue *q, int ret, const struct wait *w, unsigned *stalls)
+enter_failed(struct io_queue *q, int ret, unsigned want, const struct wait *w, unsigned *stalls)
 {
 	const struct timespec nap = { .tv_nsec = 100 * 1000 };
 
@@ -411,7 +459,7 @@ enter_failed(struct io_queue *q, int ret, const struct wait *w, unsigned *stalls
 	case -EAGAIN:
 	case -EBUSY:
 		/* UNTESTED: the kernel has no memory for requests. Let it get some. */
-		if (++*stalls > 10000)
+		if (!want || ++*stalls > 10000)
 			return error_os(-ret, "%s", ": the kernel takes no requests");
 		nanosleep(&nap, NULL);
 		return 0;
@@ -456,7 +504,7 @@ queue_run(struct blkioq *bq, unsigned want, struct wait *w)
 		ret = enter(q, bq->poll && timeout ? 0 : n, n ? timeout : NULL,
 			    n ? w->sigmask : NULL);
 		entered = true;
-		ret = ret < 0 ? enter_failed(q, ret, w, &stalls) : 0;
+		ret = ret < 0 ? enter_failed(q, ret, want, w, &stalls) : 0;
 	}
 	/*
 	 * A deferring ring signals when work arrives, not when it is done: what
@@ -530,6 +578,10 @@ queue_close(struct blkioq *bq)
 	fixed_release(&q->fixed);
 	uring_release(&q->ring);
 	queue_release(bq);
+	if (q->fd >= 0)
+		close(q->fd);
+	else
+		q->dev->fd_taken = false;
 	free(q);
 }
 
@@ -568,10 +620,21 @@ io_queue_open(struct blkio *b, bool poll, struct blkioq **qp)
 	memset(q, 0, sizeof(*q));
 	q->dev = dev;
 	q->read_only = dev->target.read_only;
+	q->fua_in_write = dev->target.block && dev->target.direct;
+	/* The first has the device's own description, each other one of its own. */
+	q->fd = -1;
+	if (dev->fd_taken) {
+		q->fd = target_reopen(&dev->target);
+		if (q->fd < 0) {
+			ret = error_os(-q->fd, "%s", ": cannot open the file once more, for another "
+						     "queue, through /proc/self/fd");
+			goto free_queue;
+		}
+	}
 
 	ret = uring_init(&q->ring, &options);
 	if (ret)
-		goto free_queue;
+		goto close_fd;
 	ret = queue_init(&q->q, b, &queue_ops, poll, sizeof(struct io_request),
 			 q->ring.cq_entries);
 	if (ret)
@@ -585,12 +648,14 @@ io_queue_open(struct blkio *b, bool poll, struct blkioq **qp)
 		}
 	}
 	/* A registered file saves two atomic operations per request. */
-	q->sqe_fd = dev->target.fd;
-	if (uring_register(&q->ring, IORING_REGISTER_FILES, &dev->target.fd, 1) >= 0) {
+	q->sqe_fd = q->fd >= 0 ? q->fd : dev->target.fd;
+	if (uring_register(&q->ring, IORING_REGISTER_FILES, &q->sqe_fd, 1) >= 0) {
 		q->sqe_fd = 0;
 		q->sqe_flags = IOSQE_FIXED_FILE;
 	}
 	q->use_fixed = b->limits.may_pin_mem_regions && fixed_init(&q->fixed, &q->ring, b);
+	if (q->fd < 0)
+		dev->fd_taken = true;
 	*qp = &q->q;
 	return 0;
 
@@ -598,6 +663,9 @@ release_queue:
 	queue_release(&q->q);
 release_ring:
 	uring_release(&q->ring);
+close_fd:
+	if (q->fd >= 0)
+		close(q->fd);
 free_queue:
 	free(q);
 	return ret;

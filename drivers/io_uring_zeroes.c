@@ -147,7 +147,8 @@ void
 io_discard_prep(struct io_queue *q, struct io_uring_sqe *sqe, const struct io_request *req)
 {
 	if (req->way == WAY_COMMAND) {
-		sqe_prep(q, sqe, IORING_OP_URING_CMD, BLOCK_CMD_DISCARD, NULL, 0);
+		sqe_prep(q, sqe, IORING_OP_URING_CMD, 0, NULL, 0);
+		sqe->cmd_op = BLOCK_CMD_DISCARD;
 		sqe->addr = req->start;
 		sqe->addr3 = req->range_len;
 		/*
@@ -219,6 +220,9 @@ zeroes_way(struct io_uring_dev *dev, uint32_t flags)
 {
 	if (!(flags & BLKIO_REQ_NO_UNMAP) && !atomic_load(&dev->no_punch_hole))
 		return WAY_PUNCH_HOLE;
+	/* Where a block device's hole was refused the kernel would zero a range by writing. */
+	if (dev->target.block && flags & BLKIO_REQ_NO_FALLBACK && atomic_load(&dev->no_punch_hole))
+		return -1;
 	if (!atomic_load(&dev->no_zero_range))
 		return WAY_ZERO_RANGE;
 	return flags & BLKIO_REQ_NO_FALLBACK ? -1 : WAY_WRITE;
@@ -336,6 +340,10 @@ io_zeroes_done(struct io_queue *q, struct io_request *req, int res)
 
 	if (res == -EOPNOTSUPP && req->phase == PHASE_BODY && req->way != WAY_WRITE) {
 		zeroes_refused(q, req);
+		return;
+	}
+	if (res < 0 && req->phase == PHASE_SYNC) {
+		io_queue_sync_done(q, req, res);
 		return;
 	}
 	if (res < 0 || (piece && !res)) {

@@ -161,6 +161,19 @@ target_open(struct target *t, const char *path, bool read_only, bool direct)
 	return ret;
 }
 
+int
+target_reopen(const struct target *t)
+{
+	char path[32];
+	int flags = fcntl(t->fd, F_GETFL), fd;
+
+	if (flags < 0)
+		return -errno;
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", t->fd);
+	fd = open(path, (flags & ~(O_CREAT | O_EXCL | O_TRUNC)) | O_CLOEXEC);
+	return fd < 0 ? -errno : fd;
+}
+
 void
 target_close(struct target *t)
 {

@@ -35,6 +35,14 @@ int target_open(struct target *t, const char *path, bool read_only, bool direct)
  */
 int target_adopt(struct target *t, int fd);
 
+/*
+ * One more descriptor of the same file, with an open file description of its
+ * own: the kernel reports a failed writeback once to each description, so those
+ * who share one can miss it. A negative errno without message: no /proc, or no
+ * permission any more.
+ */
+int target_reopen(const struct target *t);
+
 void target_close(struct target *t);
 
 /* Fills in those limits that the file or device decides. */

@@ -5,13 +5,13 @@
  * The path: buf_co_get() asks try_get(): a chunk from a slab of its class, or
  * a free slab cut for that class, or, above 1 MiB, as many whole slabs as it
  * takes. Nothing there: wait in line. buf_put() returns chunks to their slab
- * and an empty slab to the free list, then serves the line from its head.
+ * and an empty slab to the free list, then serves both lines from their heads.
  *
  * Invariants:
  * I1. A slab is free (class CLASS_FREE), whole (CLASS_WHOLE) or cut into chunks
  *     of one class; a cut slab with no chunk in use becomes free.
  * I2. partial[c] holds exactly the slabs of class c that have a free chunk.
- * I3. While somebody waits, newcomers wait behind them.
+ * I3. While somebody waits in a line, newcomers to it wait behind them.
  * I4. Which chunks are free is kept outside the payload memory, so handing it
  *     out touches none of it.
  */
@@ -35,6 +35,7 @@
 _Static_assert(BUF_CHUNK_MIN << (CLASSES - 1) == BUF_CHUNK_MAX, "classes reach from min to max");
 
 enum { CLASS_FREE = -1, CLASS_WHOLE = -2 };
+enum line { LINE_SMALL, LINE_OTHERS, LINES };
 
 struct slab {
 	struct list link; /* on pool->free, or pool->partial[class] */
@@ -59,9 +60,10 @@ struct buf_pool {
 	char *mem;
 	int fd;
 	unsigned nslabs, nfree;
+	unsigned nsmall; /* slabs cut for small requests */
 	struct list free; /* of slab.link; the first slab in front, then resident ones */
 	struct list partial[CLASSES];
-	struct list waiters; /* of waiter.link, oldest first */
+	struct list waiters[LINES]; /* of waiter.link, oldest first */
 	uint64_t waits;
 	struct loop_timer idle;
 	struct slab slabs[];
@@ -104,16 +106,40 @@ buf_footprint(size_t len_bytes)
 					    align_up(len_bytes, BUF_SLAB_BYTES);
 }
 
+static enum line
+line_of(size_t len_bytes)
+{
+	return len_bytes <= BUF_SMALL_MAX ? LINE_SMALL : LINE_OTHERS;
+}
+
+static bool
+class_is_small(int class)
+{
+	return class >= 0 && class_bytes(class) <= BUF_SMALL_MAX;
+}
+
+/* Free slabs that a request of LINE may take. */
+static unsigned
+slabs_for(const struct buf_pool *pool, enum line line)
+{
+	if (line == LINE_OTHERS)
+		return pool->nfree > BUF_SLABS_RESERVED ? pool->nfree - BUF_SLABS_RESERVED : 0;
+	if (!list_empty(&pool->waiters[LINE_OTHERS]) && pool->nsmall >= BUF_SLABS_RESERVED)
+		return 0;
+	return pool->nfree;
+}
+
+/* Invariant: slabs_for() says there is one. */
 static struct slab *
 slab_take(struct buf_pool *pool, int class)
 {
 	struct list *link = list_pop(&pool->free);
 	struct slab *slab;
 
-	if (!link)
-		return NULL;
+	invariant(link);
 	slab = list_entry(link, struct slab, link);
 	pool->nfree--;
+	pool->nsmall += class_is_small(class);
 	slab->class = class;
 	slab->resident = true;
 	slab->used = slab->fresh = slab->nfree = 0;
@@ -149,6 +175,7 @@ idle_run(struct loop_timer *timer)
 static void loop_fn
 slab_free(struct buf_pool *pool, struct slab *slab)
 {
+	pool->nsmall -= class_is_small(slab->class);
 	slab->class = CLASS_FREE;
 	pool->nfree++;
 	if (slab == &pool->slabs[0] || pool->free.next != &pool->slabs[0].link)
@@ -169,8 +196,11 @@ try_get_chunk(struct buf_pool *pool, struct buf *buf, size_t len_bytes)
 	struct slab *slab;
 	unsigned chunk;
 
-	if (list_empty(&pool->partial[class]) && !slab_take(pool, class))
-		return false;
+	if (list_empty(&pool->partial[class])) {
+		if (slabs_for(pool, line_of(len_bytes)) == 0)
+			return false;
+		slab_take(pool, class);
+	}
 	slab = list_entry(pool->partial[class].next, struct slab, link);
 	chunk = slab->nfree ? slab->free_chunk[--slab->nfree] : slab->fresh++;
 	slab->used++;
@@ -190,7 +220,7 @@ try_get(struct buf_pool *pool, struct buf *buf, size_t len_bytes)
 	buf->len_bytes = len_bytes;
 	if (len_bytes <= BUF_CHUNK_MAX)
 		return try_get_chunk(pool, buf, len_bytes);
-	if (pool->nfree < nslabs)
+	if (slabs_for(pool, LINE_OTHERS) < nslabs)
 		return false;
 	for (size_t i = 0; i < nslabs; i++) {
 		struct slab *slab = slab_take(pool, CLASS_WHOLE);
@@ -206,15 +236,16 @@ try_get(struct buf_pool *pool, struct buf *buf, size_t len_bytes)
 void
 buf_co_get(struct buf_pool *pool, struct buf *buf, size_t len_bytes)
 {
+	struct list *line = &pool->waiters[line_of(len_bytes)];
 	struct waiter w = { .buf = buf, .len_bytes = len_bytes };
 
 	invariant(len_bytes > 0 && len_bytes <= BUF_BYTES_MAX);
 	buf->iovcnt = 0;
-	if (list_empty(&pool->waiters) && try_get(pool, buf, len_bytes))
+	if (list_empty(line) && try_get(pool, buf, len_bytes))
 		return;
 	pool->waits++;
 	w.co = co_self(loop_sched(pool->loop));
-	list_add_tail(&pool->waiters, &w.link);
+	list_add_tail(line, &w.link);
 	co_yield(loop_sched(pool->loop)); /* served by buf_put() */
 	invariant(buf->iovcnt > 0);
 }
@@ -240,6 +271,19 @@ put_segment(struct buf_pool *pool, const struct iovec *iov)
 	slab_free(pool, slab);
 }
 
+static void loop_fn
+line_serve(struct buf_pool *pool, struct list *line)
+{
+	while (!list_empty(line)) {
+		struct waiter *w = list_entry(line->next, struct waiter, link);
+
+		if (!try_get(pool, w->buf, w->len_bytes))
+			return;
+		list_del(&w->link);
+		co_ready(w->co);
+	}
+}
+
 void
 buf_put(struct buf_pool *pool, struct buf *buf)
 {
@@ -247,14 +291,9 @@ buf_put(struct buf_pool *pool, struct buf *buf)
 		put_segment(pool, &buf->iov[i]);
 	buf->iovcnt = 0;
 
-	while (!list_empty(&pool->waiters)) {
-		struct waiter *w = list_entry(pool->waiters.next, struct waiter, link);
-
-		if (!try_get(pool, w->buf, w->len_bytes))
-			return;
-		list_del(&w->link);
-		co_ready(w->co);
-	}
+	/* The others first: when none is left waiting small ones may have more. */
+	line_serve(pool, &pool->waiters[LINE_OTHERS]);
+	line_serve(pool, &pool->waiters[LINE_SMALL]);
 }
 
 size_t
@@ -274,7 +313,8 @@ buf_pool_waits(const struct buf_pool *pool)
 int
 buf_pool_new(struct buf_pool **poolp, size_t share_bytes, struct err *err)
 {
-	size_t share = align_up(MAX(share_bytes, BUF_BYTES_MAX), BUF_SLAB_BYTES);
+	size_t least = BUF_BYTES_MAX + (size_t)BUF_SLABS_RESERVED * BUF_SLAB_BYTES;
+	size_t share = align_up(MAX(share_bytes, least), BUF_SLAB_BYTES);
 	unsigned nslabs = (unsigned)(share / BUF_SLAB_BYTES);
 	struct buf_pool *pool = calloc(1, sizeof(*pool) + nslabs * sizeof(pool->slabs[0]));
 	int ret;
@@ -283,7 +323,8 @@ buf_pool_new(struct buf_pool **poolp, size_t share_bytes, struct err *err)
 		return err_set(err, -ENOMEM, "buffer pool: out of memory");
 	pool->nslabs = nslabs;
 	list_init(&pool->free);
-	list_init(&pool->waiters);
+	for (int line = 0; line < LINES; line++)
+		list_init(&pool->waiters[line]);
 	for (int class = 0; class < CLASSES; class++)
 		list_init(&pool->partial[class]);
 	for (unsigned i = 0; i < nslabs; i++) {
@@ -336,7 +377,8 @@ buf_pool_free(struct buf_pool *pool)
 {
 	if (!pool)
 		return;
-	invariant(list_empty(&pool->waiters));
+	for (int line = 0; line < LINES; line++)
+		invariant(list_empty(&pool->waiters[line]));
 	for (unsigned i = 0; i < pool->nslabs; i++)
 		invariant(pool->slabs[i].class == CLASS_FREE);
 	munmap(pool->mem, (size_t)pool->nslabs * BUF_SLAB_BYTES);

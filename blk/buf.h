@@ -5,8 +5,10 @@
  * 1. One reserved, memfd-backed mapping, cut into slabs of 4 MiB. The first is
  *    faulted in at start and never given back; drivers may register it. The
  *    others are taken on first use and given back to the kernel when idle.
- * 2. A request takes all it needs in one buf_co_get(), or waits; waiters are
- *    served strictly in order, so a large request is never starved.
+ * 2. A request takes all it needs in one buf_co_get(), or waits. There are two
+ *    lines, for small requests and for the rest, each served strictly in order.
+ *    The last BUF_SLABS_RESERVED slabs are for small ones alone, and while
+ *    others wait small ones take no more than those: neither starves the other.
  * 3. The pool never grows beyond its share and nothing is allocated after
  *    buf_pool_new(): when it is empty, callers wait.
  * 4. Owner thread only, except new and free.
@@ -29,6 +31,9 @@
 /* Chunks are 4 KiB, 8 KiB ... 1 MiB; what is larger takes whole slabs. */
 #define BUF_CHUNK_MIN (4u << 10)
 #define BUF_CHUNK_MAX (1u << 20)
+/* Small is what takes a chunk of at most this. */
+#define BUF_SMALL_MAX (32u << 10)
+#define BUF_SLABS_RESERVED 2
 /* The largest buf_co_get(), and so the largest request served (64 MiB). */
 #define BUF_SLABS_MAX 16
 #define BUF_BYTES_MAX ((size_t)BUF_SLABS_MAX * BUF_SLAB_BYTES)
@@ -50,7 +55,8 @@ struct buf_region {
 };
 
 /*
- * Makes a pool of SHARE_BYTES (rounded up to slabs, at least BUF_BYTES_MAX).
+ * Makes a pool of SHARE_BYTES (rounded up to slabs, at least BUF_BYTES_MAX and
+ * the reserve).
  * Context: main. Errors: -ENOMEM, -EMFILE.
  */
 int buf_pool_new(struct buf_pool **poolp, size_t share_bytes, struct err *err);

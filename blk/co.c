@@ -91,6 +91,8 @@ struct co {
 
 /* --- Telling the tools ------------------------------------------------------ */
 
+/* Those around a switch are always inlined: TSAN would see calls without returns. */
+
 static void
 tools_stack_mapped(struct co *co)
 {
@@ -116,7 +118,7 @@ tools_stack_unmapped(struct co *co)
 #endif
 }
 
-static inline void
+static inline __attribute__((always_inline)) void
 tools_before_enter(struct co_sched *sched, struct co *co, void **thread_fake_stack)
 {
 #ifdef CO_ASAN
@@ -128,7 +130,7 @@ tools_before_enter(struct co_sched *sched, struct co *co, void **thread_fake_sta
 #endif
 }
 
-static inline void
+static inline __attribute__((always_inline)) void
 tools_after_leave(void *thread_fake_stack)
 {
 #ifdef CO_ASAN
@@ -136,7 +138,7 @@ tools_after_leave(void *thread_fake_stack)
 #endif
 }
 
-static inline void
+static inline __attribute__((always_inline)) void
 tools_before_leave(struct co *co)
 {
 #ifdef CO_ASAN
@@ -148,7 +150,7 @@ tools_before_leave(struct co *co)
 #endif
 }
 
-static inline void
+static inline __attribute__((always_inline)) void
 tools_after_enter(struct co *co)
 {
 #ifdef CO_ASAN

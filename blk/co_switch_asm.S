@@ -134,6 +134,18 @@ co_ctx_start:
 	.cfi_endproc
 	.size	co_ctx_start, . - co_ctx_start
 
+	/* Branch targets are marked (BTI); return addresses are not signed. */
+	.section .note.gnu.property, "a"
+	.balign	8
+	.long	4
+	.long	16
+	.long	5
+	.asciz	"GNU"
+	.long	0xc0000000
+	.long	4
+	.long	1
+	.long	0
+
 #endif
 #endif
 

@@ -183,8 +183,9 @@ read_limits(struct dev *dev, struct err *err)
 	    (ret = get_bool(dev, "supports-fua-natively", &dev->fua_native, err)) < 0)
 		return ret;
 	l->max_segments = (unsigned)max_segments;
-	/* An optimum below the alignment, or one that does not fit, is no help. */
-	if (l->request_alignment && l->opt_transfer % l->request_alignment)
+	/* An optimum is a wish: one that does not fit the limits is no help. */
+	if ((l->request_alignment && l->opt_transfer % l->request_alignment) ||
+	    (l->opt_transfer && l->max_transfer % l->opt_transfer))
 		l->opt_transfer = 0;
 
 	ret = dev_limits_check(l, err);

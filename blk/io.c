@@ -3,7 +3,7 @@
  * io.c - one request: checked, cut to the device's limits, made durable.
  *
  * The path of blk_co_write(): entry_check(); one piece when it fits, which is
- * the rule (write_whole()), else rw_pieces() with a few in flight; then
+ * the rule (rw_whole()), else rw_pieces() with a few in flight; then
  * durable(), which flushes for a BLK_FUA that the pieces could not carry.
  *
  * The place of padding and tracking is between the check and the first piece:
@@ -72,12 +72,8 @@ flush_device(struct queue *q)
 		return -EIO;
 	queue_flush(q, &io);
 	ret = queue_co_wait(q, &io);
-	if (ret < 0) {
-		dev_flush_fail(dev);
-		return -EIO;
-	}
-	/* Another queue's flush may have been the one to hear of our loss. */
-	return dev_flush_failed(dev) ? -EIO : 0;
+	/* Whoever's sync it was that heard of the loss: ours may be in it. */
+	return ret < 0 || dev_flush_failed(dev) ? -EIO : 0;
 }
 
 static bool
@@ -103,14 +99,7 @@ durable(struct queue *q, int ret, bool fua, bool carried)
 {
 	struct dev *dev = queue_dev(q);
 
-	if (!fua)
-		return ret;
-	if (carried && ret == -EIO && !dev->fua_native) {
-		/* The write or its sync: if the sync, others' data went with it. */
-		dev_flush_fail(dev);
-		return ret;
-	}
-	if (ret < 0)
+	if (!fua || ret < 0)
 		return ret;
 	if (carried || !dev->flush_needed)
 		return dev_flush_failed(dev) ? -EIO : 0;

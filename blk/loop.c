@@ -20,6 +20,8 @@
  *     left behind while the loop sleeps.
  * I3. A sink with an operation in flight stays where it is until done() ran
  *     with no IORING_CQE_F_MORE.
+ * I4. done() never submits: ring_sqe() may have to reap, and reaping does not
+ *     nest. A watch that the kernel let go of is armed again in ring_wait().
  */
 #include "loop.h"
 
@@ -36,13 +38,15 @@
 /* SQEs a turn may queue before they are pushed early. */
 #define RING_ENTRIES 256
 /* Completions taken at once. */
-#define REAP_BATCH 64
+#define REAP_BATCH 32
 /*
  * Rounds of coroutines and hooks before the ring gets its turn even though
  * something is still ready: a request that always completes at once (a huge
  * zero on a sparse file) must not keep sockets waiting.
  */
 #define PASSES_MAX 16
+/* The same in time, as passes can be long. */
+#define PASSES_NS 1000000u
 /* Coroutine resumptions in one round. */
 #define ROUND_BUDGET 1024
 
@@ -51,6 +55,7 @@ struct loop {
 	struct co_sched sched;
 	struct list hooks[LOOP_STAGES]; /* of loop_hook.link, armed */
 	struct list timers;		/* of loop_timer.link, soonest first */
+	struct list unarmed;		/* of loop_watch.link */
 	uint64_t now;
 	uint64_t (*clock)(void *arg);
 	void *clock_arg;
@@ -58,6 +63,7 @@ struct loop {
 	struct loop_watch wake;
 	bool stopping;
 	bool in_turn;
+	bool reaping;
 	bool attached;
 	bool deferred; /* completions need an enter with GETEVENTS */
 	/* Written by other threads, on a cache line of its own. */
@@ -196,7 +202,8 @@ settle(struct loop *loop)
 
 	for (int pass = 0; !last; pass++) {
 		/* However busy it is, in the last pass every stage has its turn. */
-		last = co_sched_run(&loop->sched, ROUND_BUDGET) || pass == PASSES_MAX - 1;
+		last = co_sched_run(&loop->sched, ROUND_BUDGET) || pass == PASSES_MAX - 1 ||
+		       loop->clock(loop->clock_arg) - loop->now > PASSES_NS;
 		hooks_run(loop, LOOP_SUBMIT);
 		if (co_sched_has_ready(&loop->sched) && !last)
 			continue;
@@ -215,6 +222,8 @@ ring_reap(struct loop *loop)
 	struct io_uring_cqe *cqes[REAP_BATCH];
 	unsigned n;
 
+	invariant(!loop->reaping);
+	loop->reaping = true;
 	while ((n = io_uring_peek_batch_cqe(&loop->ring, cqes, REAP_BATCH)) > 0) {
 		for (unsigned i = 0; i < n; i++) {
 			struct loop_sink *sink = io_uring_cqe_get_data(cqes[i]);
@@ -225,6 +234,7 @@ ring_reap(struct loop *loop)
 		}
 		io_uring_cq_advance(&loop->ring, n);
 	}
+	loop->reaping = false;
 }
 
 static int
@@ -251,14 +261,27 @@ ring_sqe(struct loop *loop)
 	return sqe;
 }
 
+static void loop_fn
+watch_arm(struct loop_watch *watch)
+{
+	struct io_uring_sqe *sqe = ring_sqe(watch->loop);
+
+	io_uring_prep_poll_multishot(sqe, watch->fd, POLLIN);
+	io_uring_sqe_set_data(sqe, &watch->sink);
+	watch->armed = true;
+}
+
 /* Submits; sleeps until a completion, a due timer or a call when WAIT is set. */
 static void loop_fn
 ring_wait(struct loop *loop, bool wait)
 {
 	struct __kernel_timespec ts, *timeout = NULL;
 	struct io_uring_cqe *cqe;
+	struct list *link;
 	int ret;
 
+	while ((link = list_pop(&loop->unarmed)))
+		watch_arm(list_entry(link, struct loop_watch, link));
 	if (wait && !list_empty(&loop->timers)) {
 		uint64_t deadline =
 			list_entry(loop->timers.next, struct loop_timer, link)->deadline;
@@ -370,16 +393,6 @@ wake_seen(struct loop_watch *watch)
 
 /* --- Watches ---------------------------------------------------------------- */
 
-static void loop_fn
-watch_arm(struct loop_watch *watch)
-{
-	struct io_uring_sqe *sqe = ring_sqe(watch->loop);
-
-	io_uring_prep_poll_multishot(sqe, watch->fd, POLLIN);
-	io_uring_sqe_set_data(sqe, &watch->sink);
-	watch->armed = true;
-}
-
 static void
 watch_done(struct loop_sink *sink, int res, uint32_t cqe_flags)
 {
@@ -395,16 +408,23 @@ watch_done(struct loop_sink *sink, int res, uint32_t cqe_flags)
 		}
 		return;
 	}
-	watch->fn(watch);
-	/* The kernel ends a multishot poll when the CQ overflows: go on. */
+	/* Without memory the kernel could not poll: again. Else it can. */
+	invariant(res >= 0 || res == -ENOMEM || res == -EAGAIN);
+	if (res >= 0)
+		watch->fn(watch);
+	/*
+	 * The kernel ends a multishot poll when its CQ overflows, and each time
+	 * when it is another ring that signals the eventfd: go on.
+	 */
 	if (!watch->armed)
-		watch_arm(watch);
+		list_add_tail(&watch->loop->unarmed, &watch->link);
 }
 
 void
 loop_watch(struct loop *loop, struct loop_watch *watch, int fd, void (*fn)(struct loop_watch *))
 {
 	*watch = (struct loop_watch){ .sink.done = watch_done, .loop = loop, .fd = fd, .fn = fn };
+	list_init(&watch->link);
 	watch_arm(watch);
 }
 
@@ -422,6 +442,7 @@ loop_co_unwatch(struct loop_watch *watch)
 {
 	if (!watch->loop)
 		return;
+	list_del(&watch->link); /* off unarmed, if it is there */
 	if (watch->armed) {
 		cancel_sink(watch->loop, &watch->sink);
 		watch->closer = co_self(&watch->loop->sched);
@@ -576,7 +597,8 @@ ring_new(struct loop *loop, struct err *err)
 		return ring_error(err, ret);
 
 	const unsigned need = IORING_FEAT_NODROP | IORING_FEAT_SUBMIT_STABLE |
-			      IORING_FEAT_RW_CUR_POS | IORING_FEAT_FAST_POLL | IORING_FEAT_EXT_ARG;
+			      IORING_FEAT_RW_CUR_POS | IORING_FEAT_FAST_POLL | IORING_FEAT_EXT_ARG |
+			      IORING_FEAT_RSRC_TAGS; /* 5.13, as are multishot polls */
 	unsigned missing = need & ~loop->ring.features;
 
 	if (missing) {
@@ -601,6 +623,7 @@ loop_new(struct loop **loopp, struct err *err)
 	for (int stage = 0; stage < LOOP_STAGES; stage++)
 		list_init(&loop->hooks[stage]);
 	list_init(&loop->timers);
+	list_init(&loop->unarmed);
 	co_sched_init(&loop->sched);
 	loop_set_clock(loop, NULL, NULL);
 

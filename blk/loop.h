@@ -133,7 +133,8 @@ struct loop_watch {
 	struct loop_sink sink;
 	struct loop *loop;
 	int fd;
-	bool armed; /* the kernel holds a poll for it */
+	bool armed;	  /* the kernel holds a poll for it */
+	struct list link; /* or it is to be armed before the loop sleeps */
 	void (*fn)(struct loop_watch *watch);
 	struct co *closer; /* waits in loop_co_unwatch() */
 };

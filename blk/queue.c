@@ -9,7 +9,8 @@
  *
  * Invariants:
  * I1. inflight counts the requests handed to the driver and not yet completed.
- * I2. Before the loop can sleep with inflight > 0 the completion fd is enabled,
+ * I2. A sync in flight is on syncs, one that waits for older ones on held.
+ * I3. Before the loop can sleep with inflight > 0 the completion fd is enabled,
  *     and completions were looked for once more after enabling it.
  */
 #include "queue.h"
@@ -29,6 +30,9 @@ struct queue {
 	struct dev *dev;
 	struct loop *loop;
 	unsigned inflight;
+	uint64_t sync_last;  /* seq of the newest sync */
+	struct list syncs;   /* of queue_io.link: in flight, oldest first */
+	struct list held;    /* of queue_io.link: succeeded, by barrier */
 	bool notify; /* the completion fd is enabled */
 	struct loop_hook turn;
 	struct loop_watch watch;
@@ -37,14 +41,52 @@ struct queue {
 };
 
 static void loop_fn
+io_done(struct queue_io *io)
+{
+	io->done = true;
+	if (io->co)
+		co_ready(io->co);
+}
+
+/* Lets go of the held syncs that no older one in flight stands before. */
+static void loop_fn
+syncs_release(struct queue *q)
+{
+	uint64_t oldest = UINT64_MAX;
+
+	if (!list_empty(&q->syncs))
+		oldest = list_entry(q->syncs.next, struct queue_io, link)->seq;
+	while (!list_empty(&q->held)) {
+		struct queue_io *io = list_entry(q->held.next, struct queue_io, link);
+
+		if (io->barrier >= oldest)
+			return;
+		list_del(&io->link);
+		io_done(io);
+	}
+}
+
+static void loop_fn
 io_complete(struct queue *q, struct queue_io *io, int ret)
 {
 	invariant(!io->done && q->inflight > 0);
 	q->inflight--;
 	io->ret = ret > 0 ? 0 : ret;
-	io->done = true;
-	if (io->co)
-		co_ready(io->co);
+	if (likely(io->seq == 0)) {
+		io_done(io);
+		return;
+	}
+	list_del(&io->link);
+	if (io->ret < 0) {
+		/* Of a request with FUA another error is its own: it wrote nothing. */
+		if (io->is_flush || io->ret == -EIO)
+			dev_flush_fail(q->dev);
+		io_done(io);
+	} else {
+		io->barrier = q->sync_last;
+		list_add_tail(&q->held, &io->link);
+	}
+	syncs_release(q);
 }
 
 static void
@@ -67,6 +109,7 @@ queue_do_io(struct queue *q)
 		for (int i = 0; i < n; i++)
 			io_complete(q, q->completions[i].user_data, q->completions[i].ret);
 	} while (n == REAP_BATCH);
+	invariant(n >= 0 || n == -EAGAIN || n == -EBUSY || n == -ENOMEM || n == -EINTR);
 	return n >= 0;
 }
 
@@ -105,9 +148,16 @@ queue_readable(struct loop_watch *watch)
 }
 
 static void loop_fn
-io_begin(struct queue *q, struct queue_io *io)
+io_begin(struct queue *q, struct queue_io *io, bool sync)
 {
-	*io = (struct queue_io){ 0 };
+	io->done = false;
+	io->co = NULL;
+	io->seq = 0;
+	io->is_flush = false;
+	if (sync) {
+		io->seq = ++q->sync_last;
+		list_add_tail(&q->syncs, &io->link);
+	}
 	q->inflight++;
 	loop_hook_arm(q->loop, LOOP_SUBMIT, &q->turn);
 }
@@ -115,7 +165,7 @@ io_begin(struct queue *q, struct queue_io *io)
 void
 queue_readv(struct queue *q, struct queue_io *io, uint64_t off, const struct iovec *iov, int iovcnt)
 {
-	io_begin(q, io);
+	io_begin(q, io, false);
 	blkioq_readv(q->blkioq, off, iov, iovcnt, io, 0);
 }
 
@@ -123,7 +173,7 @@ void
 queue_writev(struct queue *q, struct queue_io *io, uint64_t off, const struct iovec *iov,
 	     int iovcnt, uint32_t flags)
 {
-	io_begin(q, io);
+	io_begin(q, io, flags & BLKIO_REQ_FUA);
 	/* The library's signature lacks a const that its behaviour has. */
 	blkioq_writev(q->blkioq, off, (struct iovec *)iov, iovcnt, io, flags);
 }
@@ -132,21 +182,22 @@ void
 queue_write_zeroes(struct queue *q, struct queue_io *io, uint64_t off, uint64_t len,
 		   uint32_t flags)
 {
-	io_begin(q, io);
+	io_begin(q, io, flags & BLKIO_REQ_FUA);
 	blkioq_write_zeroes(q->blkioq, off, len, io, flags);
 }
 
 void
 queue_discard(struct queue *q, struct queue_io *io, uint64_t off, uint64_t len)
 {
-	io_begin(q, io);
+	io_begin(q, io, false);
 	blkioq_discard(q->blkioq, off, len, io, 0);
 }
 
 void
 queue_flush(struct queue *q, struct queue_io *io)
 {
-	io_begin(q, io);
+	io_begin(q, io, true);
+	io->is_flush = true;
 	blkioq_flush(q->blkioq, io, 0);
 }
 
@@ -170,6 +221,8 @@ queue_new(struct queue **queuep, struct dev *dev, int index, struct loop *loop, 
 	q->dev = dev;
 	q->loop = loop;
 	q->turn.fn = queue_turn;
+	list_init(&q->syncs);
+	list_init(&q->held);
 	if (index >= 0) {
 		q->blkioq = dev_queue(dev, (unsigned)index);
 	} else {

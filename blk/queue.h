@@ -8,8 +8,15 @@
  *    from queue_*() until queue_co_wait() has returned: exactly one completion
  *    each. They usually live on the waiting coroutine's stack.
  * 3. A request is never cancelled.
- * 4. Arguments were checked above (range, alignment, size): a driver may
+ * 4. Offsets and lengths were checked above: a driver may
  *    refuse them all the same, and then the refusal is the result.
+ * 5. A sync is a flush, or a request with FUA. The kernel reports a failed
+ *    writeback once per open file, to whichever sync comes first; another that
+ *    runs at the same time may be told success about the same data. So a sync
+ *    that fails latches dev_flush_fail() when its completion is seen, and one
+ *    that succeeds is completed only after every sync that was in flight then.
+ *    Between queues it takes a driver whose queues have open files of their
+ *    own, as io_uring's do.
  */
 #ifndef BLK_QUEUE_H
 #define BLK_QUEUE_H
@@ -27,7 +34,12 @@ struct queue;
 struct queue_io {
 	int ret; /* 0 or -errno once it is complete */
 	bool done;
+	bool is_flush;
 	struct co *co; /* in queue_co_wait(), or NULL */
+	/* Of a sync, invariant 5. */
+	struct list link;
+	uint64_t seq;	  /* its place among the queue's syncs; 0: it is none */
+	uint64_t barrier; /* held until all syncs up to this one have completed */
 };
 
 /*

@@ -608,7 +608,7 @@ config_parse(struct config *config, int argc, char **argv, struct err *err)
 		.shutdown_s = LIMIT_SHUTDOWN_S,
 	};
 
-	optind = 1;
+	optind = 0; /* anew, whatever was left in the middle: getopt(3), NOTES */
 	while ((opt = getopt_long(argc, argv, ":rx:D:p:b:k:U:e:vVh", options, NULL)) != -1) {
 		if (opt == '?' || opt == ':')
 			return bad_option(argv, opt, err);

@@ -55,8 +55,9 @@
 /* Segments and bytes of one send. */
 #define LIMIT_SEND_SEGMENTS 256u
 #define LIMIT_SEND_BYTES (1u << 20)
-/* One read of a CACHE request. */
-#define LIMIT_CACHE_PIECE (1u << 20)
+/* One read of a CACHE request, and how many of a worker are at the device. */
+#define LIMIT_CACHE_PIECE (256u << 10)
+#define LIMIT_CACHE_READS 4u
 
 /* --- Process ---------------------------------------------------------------- */
 

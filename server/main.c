@@ -61,6 +61,7 @@ struct server {
 
 	sigset_t signals;
 	struct loop_watch signal_watch;
+	bool started; /* main's loop runs, and maybe workers */
 	bool stopping;
 	unsigned workers_running;
 	struct loop_timer deadline;
@@ -244,12 +245,14 @@ signal_readable(struct loop_watch *watch)
 
 	loop_assert();
 	while (read(watch->fd, &info, sizeof(info)) == sizeof(info)) {
-		if (s->stopping) {
+		if (!s->stopping) {
+			shutdown_begin(s);
+		} else if (info.ssi_signo != SIGHUP) {
+			/* A closing terminal sends SIGHUP more than once: no impatience. */
 			log_warning("second signal, leaving at once connections=%u", s->conns);
 			listener_unlink(&s->listeners);
-			_exit(s->conns > 0);
+			_exit(s->workers_running > 0);
 		}
-		shutdown_begin(s);
 	}
 }
 
@@ -316,6 +319,13 @@ exports_open(struct server *s, struct err *err)
 			return ret;
 		}
 		s->exports.count++;
+		if (exp->dev->limits.request_alignment > NBD_MINIMUM_MAX)
+			return err_set(err, -EINVAL,
+				       "%s: its request alignment is %llu, but NBD knows no minimum "
+				       "block size above %u",
+				       t->text,
+				       (unsigned long long)exp->dev->limits.request_alignment,
+				       NBD_MINIMUM_MAX);
 		exp->index = i;
 		exp->name = t->name;
 		exp->description = t->description;
@@ -436,7 +446,10 @@ server_start(struct server *s, struct err *err)
 	int ret;
 
 	loop_assert();
-	if ((ret = loop_attach(s->loop, err)) < 0 || (ret = signals_watch(s, err)) < 0)
+	if ((ret = loop_attach(s->loop, err)) < 0)
+		return ret;
+	s->started = true;
+	if ((ret = signals_watch(s, err)) < 0)
 		return ret;
 	s->conn_owner = (struct conn_owner){
 		.loop = s->loop,
@@ -494,11 +507,10 @@ serve(struct server *s, struct err *err)
 {
 	if (server_open(s, err) < 0 || server_start(s, err) < 0) {
 		log_error("cannot start: %s", err->text);
-		/* With threads under way the exit itself is what ends them. */
-		if (s->workers_running == 0)
+		listener_close(&s->listeners);
+		/* What runs already, and the loop that it may call, end with the process. */
+		if (!s->started)
 			server_free(s);
-		else
-			listener_close(&s->listeners);
 		return 1;
 	}
 	announce(s);

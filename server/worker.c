@@ -26,6 +26,7 @@ struct worker {
 	struct loop *loop;
 	struct buf_pool *pool;
 	struct co_budget arriving_medium, arriving_large;
+	struct co_sem cache_reads;
 	const struct export_set *exports;
 	struct queue **queues; /* by export index; NULL until made */
 	struct list sessions;  /* of worker_session.link */
@@ -235,6 +236,7 @@ worker_new(struct worker **workerp, unsigned index, const struct export_set *exp
 	buf_pool_attach(worker->pool, worker->loop);
 	co_budget_init(&worker->arriving_medium, LIMIT_ARRIVING_MEDIUM(payload_bytes));
 	co_budget_init(&worker->arriving_large, LIMIT_ARRIVING_LARGE(payload_bytes));
+	co_sem_init(&worker->cache_reads, LIMIT_CACHE_READS);
 	if (co_sched_reserve(loop_sched(worker->loop), CO_STACK_REQUEST, 1) < 0) {
 		ret = err_set(err, -ENOMEM, "no memory for a coroutine");
 		goto fail;
@@ -285,6 +287,12 @@ worker_arriving(struct worker *worker, size_t len_bytes)
 {
 	return len_bytes <= LIMIT_MEDIUM_PAYLOAD ? &worker->arriving_medium :
 						   &worker->arriving_large;
+}
+
+struct co_sem *
+worker_cache_reads(struct worker *worker)
+{
+	return &worker->cache_reads;
 }
 
 bool

@@ -73,6 +73,8 @@ struct co_budget *worker_arriving(struct worker *worker, size_t len_bytes);
 /* Its queue to an export's device; made now if need be, which may fail. */
 int worker_queue(struct worker *worker, const struct export *exp, struct queue **qp,
 		 struct err *err) loop_fn;
+/* Reads that only warm a cache, of all its connections. */
+struct co_sem *worker_cache_reads(struct worker *worker);
 /* From enter to leave the session is drained and aborted with the others. */
 void worker_enter(struct worker *worker, struct worker_session *session) loop_fn;
 void worker_leave(struct worker *worker, struct worker_session *session) loop_fn;

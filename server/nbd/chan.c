@@ -96,6 +96,8 @@ int
 chan_co_buffer(struct chan *chan, size_t len)
 {
 	invariant(len <= LIMIT_READ_AHEAD);
+	if (chan->aborted)
+		return chan->aborted;
 	while (chan->end - chan->begin < len) {
 		struct iovec iov;
 		int ret;
@@ -134,8 +136,11 @@ int
 chan_co_read(struct chan *chan, void *buf, size_t len, enum chan_where where)
 {
 	char *to = buf;
-	size_t done = ahead_take(chan, to, len);
+	size_t done;
 
+	if (chan->aborted)
+		return chan->aborted;
+	done = ahead_take(chan, to, len);
 	while (done < len) {
 		size_t want = len - done < DIRECT_MIN ? 0 : len - done;
 		ssize_t n = chan_co_receive(chan, to + done, want, chan->ahead_max,
@@ -167,6 +172,8 @@ chan_co_skip(struct chan *chan, size_t len)
 	for (;;) {
 		ssize_t n;
 
+		if (chan->aborted)
+			return chan->aborted;
 		len -= ahead_take(chan, NULL, len);
 		if (len == 0)
 			return 0;
@@ -179,7 +186,7 @@ chan_co_skip(struct chan *chan, size_t len)
 /* --- Writing ---------------------------------------------------------------- */
 
 static int co_fn
-chan_co_send(struct chan *chan, struct iovec *iov, int iovcnt, size_t len)
+chan_co_send(struct chan *chan, struct iovec *iov, int iovcnt)
 {
 	struct msghdr msg = { .msg_iov = iov, .msg_iovlen = (size_t)iovcnt };
 	int ret;
@@ -187,13 +194,9 @@ chan_co_send(struct chan *chan, struct iovec *iov, int iovcnt, size_t len)
 	if (chan->aborted)
 		return chan->aborted;
 	loop_timer_arm(chan->loop, &chan->tx_stall, LIMIT_STALL_NS, tx_stalled);
-	/*
-	 * What is small is left to the kernel until it is all sent; of what is
-	 * large we want to see progress, or a slow peer would look dead.
-	 */
+	/* Not MSG_WAITALL: progress must be seen, or a slow peer would look dead. */
 	if (chan->wfd_is_socket)
-		ret = loop_co_sendmsg(chan->loop, &chan->tx, chan->wfd, &msg,
-				      len <= LIMIT_SEND_BYTES ? MSG_WAITALL : 0);
+		ret = loop_co_sendmsg(chan->loop, &chan->tx, chan->wfd, &msg, 0);
 	else
 		ret = loop_co_writev(chan->loop, &chan->tx, chan->wfd, iov, iovcnt);
 	loop_timer_disarm(&chan->tx_stall);
@@ -210,7 +213,7 @@ chan_co_writev(struct chan *chan, struct iovec *iov, int iovcnt)
 	for (int i = 0; i < iovcnt; i++)
 		len += iov[i].iov_len;
 	while (len > 0) {
-		int ret = chan_co_send(chan, iov, MIN(iovcnt, (int)LIMIT_SEND_SEGMENTS), len);
+		int ret = chan_co_send(chan, iov, MIN(iovcnt, (int)LIMIT_SEND_SEGMENTS));
 		size_t n = (size_t)ret;
 
 		if (ret < 0)

@@ -59,10 +59,15 @@ conn_slot_put(struct conn *conn, struct request *req)
 	end_if_drained(conn);
 }
 
+/* ARRIVING: the budget of a payload that is still to come, taken on the way; or NULL. */
 static void co_fn
-payload_get(struct conn *conn, struct request *req, uint32_t bytes)
+payload_get(struct conn *conn, struct request *req, uint32_t bytes, struct co_budget *arriving)
 {
-	co_budget_take(&conn->payload, loop_sched(conn->chan.loop), buf_footprint(bytes));
+	struct co_sched *sched = loop_sched(conn->chan.loop);
+
+	co_budget_take(&conn->payload, sched, buf_footprint(bytes));
+	if (arriving)
+		co_budget_take(arriving, sched, buf_footprint(bytes));
 	buf_co_get(worker_pool(conn->worker), &req->buf, bytes);
 }
 
@@ -88,20 +93,18 @@ static int co_fn
 payload_receive(struct conn *conn, struct request *req)
 {
 	struct co_budget *arriving = worker_arriving(conn->worker, req->nbd.length);
-	size_t bytes = buf_footprint(req->nbd.length);
 	int ret;
 
 	if (!payload_is_large(&req->nbd)) {
 		ret = chan_co_buffer(&conn->chan, req->nbd.length);
 		if (ret < 0)
 			return ret;
-		payload_get(conn, req, req->nbd.length);
+		payload_get(conn, req, req->nbd.length, NULL);
 		return chan_co_readv(&conn->chan, req->buf.iov, req->buf.iovcnt);
 	}
-	co_budget_take(arriving, loop_sched(conn->chan.loop), bytes);
-	payload_get(conn, req, req->nbd.length);
+	payload_get(conn, req, req->nbd.length, arriving);
 	ret = chan_co_readv(&conn->chan, req->buf.iov, req->buf.iovcnt);
-	co_budget_give(arriving, bytes);
+	co_budget_give(arriving, buf_footprint(req->nbd.length));
 	return ret;
 }
 
@@ -121,7 +124,7 @@ request_admit(struct conn *conn, struct request *req)
 		if (v.payload_bytes > 0)
 			ret = payload_receive(conn, req);
 		else if (v.buffer_bytes > 0)
-			payload_get(conn, req, v.buffer_bytes);
+			payload_get(conn, req, v.buffer_bytes, NULL);
 	} else {
 		log_debug("request refused conn=%llu command=%s flags=0x%x offset=%llu "
 			  "length=%u error=\"%s\"",
@@ -256,9 +259,8 @@ session_drain(struct worker_session *session)
 	struct conn *conn = container_of(session, struct conn, session);
 
 	loop_assert();
-	if (conn->slots)
-		end_if_drained(conn);
-	else
+	end_if_drained(conn);
+	if (conn->negotiating)
 		loop_timer_arm(conn->chan.loop, &conn->timer, LIMIT_HANDSHAKE_LINGER_NS,
 			       handshake_late);
 }
@@ -316,8 +318,10 @@ conn_main(void *arg)
 		  conn->peer, worker_index(conn->worker));
 	/* Armed first: a worker that drains already makes it shorter. */
 	loop_timer_arm(loop, &conn->timer, LIMIT_HANDSHAKE_NS, handshake_late);
+	conn->negotiating = true;
 	worker_enter(conn->worker, &conn->session);
 	ret = handshake_co_run(conn);
+	conn->negotiating = false;
 	loop_timer_disarm(&conn->timer);
 
 	if (ret == 0 && conn->exp) {

@@ -51,6 +51,7 @@ struct conn {
 	struct loop_call start_call, negotiated_call, closed_call;
 
 	/* Set by the handshake. */
+	bool negotiating;   /* it is under way: the timer is its own */
 	bool negotiated;    /* it led to transmission; the owner was told */
 	struct export *exp; /* entered; NULL before */
 	struct queue *queue;

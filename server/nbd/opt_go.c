@@ -120,7 +120,7 @@ opt_co_info_or_go(struct handshake *h)
 					  "the lengths in %s do not fit its %u bytes", opt_name,
 					  h->opt.len);
 	if (w.name_len > LIMIT_STRING_BYTES)
-		return handshake_co_error(h, NBD_REP_ERR_TOO_BIG,
+		return handshake_co_error(h, NBD_REP_ERR_INVALID,
 					  "the export name has %u bytes, but %u is the limit",
 					  w.name_len, LIMIT_STRING_BYTES);
 	if (!nbd_string_ok(h->name, w.name_len))

@@ -131,20 +131,25 @@ zero_flags_of(const struct request *req)
 	       (req->nbd.flags & NBD_CMD_FLAG_FAST_ZERO ? BLK_NO_FALLBACK : 0);
 }
 
-/* Reads the range once, so that a page cache has it. A hint: no failure counts. */
+/*
+ * Reads the range once, so that a page cache has it. A hint: no failure counts,
+ * it stands back behind real work, and ends with the connection.
+ */
 static int co_fn
 cache_range(struct queue *q, struct request *req)
 {
+	struct conn *conn = req->conn;
+	struct co_sem *turns = worker_cache_reads(conn->worker);
 	uint64_t off = req->nbd.offset, end = off + req->nbd.length;
+	int ret = queue_dev(q)->direct ? -ENOTSUP : 0;
 
-	if (queue_dev(q)->direct)
-		return 0;
-	while (off < end) {
+	while (off < end && ret == 0 && !conn->chan.aborted && !worker_draining(conn->worker)) {
 		struct iovec iov = req->buf.iov[0];
 
 		iov.iov_len = (size_t)MIN(end - off, (uint64_t)iov.iov_len);
-		if (blk_co_read(q, off, &iov, 1) < 0)
-			return 0;
+		co_sem_down(turns, loop_sched(conn->chan.loop));
+		ret = blk_co_read(q, off, &iov, 1);
+		co_sem_up(turns);
 		off += iov.iov_len;
 	}
 	return 0;

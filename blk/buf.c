@@ -122,8 +122,11 @@ class_is_small(int class)
 static unsigned
 slabs_for(const struct buf_pool *pool, enum line line)
 {
+	/* What small ones have is part of their reserve. */
+	unsigned kept = BUF_SLABS_RESERVED - MIN(pool->nsmall, (unsigned)BUF_SLABS_RESERVED);
+
 	if (line == LINE_OTHERS)
-		return pool->nfree > BUF_SLABS_RESERVED ? pool->nfree - BUF_SLABS_RESERVED : 0;
+		return pool->nfree > kept ? pool->nfree - kept : 0;
 	if (!list_empty(&pool->waiters[LINE_OTHERS]) && pool->nsmall >= BUF_SLABS_RESERVED)
 		return 0;
 	return pool->nfree;

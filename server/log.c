@@ -3,6 +3,7 @@
 #include "log.h"
 
 #include <poll.h>
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -40,11 +41,16 @@ log_wants(enum log_level level)
 static bool
 write_line(const char *line, size_t len)
 {
+	static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 	struct pollfd pfd = { .fd = STDERR_FILENO, .events = POLLOUT };
+	bool ok = false;
 
-	if (poll(&pfd, 1, 0) != 1 || !(pfd.revents & POLLOUT))
-		return false;
-	return write(STDERR_FILENO, line, len) == (ssize_t)len;
+	/* Between one thread's look and its write another must not fill the pipe. */
+	pthread_mutex_lock(&lock);
+	if (poll(&pfd, 1, 0) == 1 && pfd.revents & POLLOUT)
+		ok = write(STDERR_FILENO, line, len) == (ssize_t)len;
+	pthread_mutex_unlock(&lock);
+	return ok;
 }
 
 static void

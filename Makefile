@@ -89,7 +89,8 @@ LAYER_INC_server := -Iinclude -iquote .
 DRIVERS_SRC := $(wildcard drivers/*.c)
 BLK_SRC := $(wildcard blk/*.c blk/*.S)
 SERVER_SRC := $(filter-out server/main.c,$(wildcard server/*.c server/nbd/*.c))
-TESTLIB_SRC := $(wildcard tests/lib/*.c)
+FAKE_SRC := tests/lib/unit_fakeblkio.c
+TESTLIB_SRC := $(filter-out $(FAKE_SRC),$(wildcard tests/lib/*.c))
 UNIT_SRC := $(wildcard tests/unit/*.c)
 
 obj = $(addprefix $(O)/,$(addsuffix .o,$(basename $(1))))
@@ -176,9 +177,45 @@ $(O)/tests/unit/$(1)_%.o: tests/unit/$(1)_%.c $(O)/flags
 	$$(call compile_rule,$$(LAYER_INC_$(1)) -iquote . $$(CHECK_CFLAGS) $$(URING_CFLAGS))
 $(O)/tests/unit/$(1)_%: $(O)/tests/unit/$(1)_%.o $(O)/libtest.a $$(UNIT_LIB_$(1))
 	$$(call say,LD,$$@)
-	$$(Q)$$(CC) $$(ALL_CFLAGS) $$(ALL_LDFLAGS) -o $$@ $$^ $$(CHECK_LIBS) $$(URING_LIBS)
+	$$(Q)$$(CC) $$(ALL_CFLAGS) $$(ALL_LDFLAGS) $$(UNIT_LDFLAGS) -o $$@ $$(filter %.o,$$^) \
+		$$(filter %.a,$$^) $$(CHECK_LIBS) $$(URING_LIBS)
 endef
 $(foreach l,$(LAYERS),$(eval $(call unit_rules,$(l))))
+
+# LAYER_FILE_fake links a driver library that the test controls, which takes
+# the place of libblkio.a; blk_io* counts allocations.
+$(filter %_fake,$(UNIT_BIN)): $(call obj,$(FAKE_SRC))
+$(filter $(O)/tests/unit/blk_io%,$(UNIT_BIN)): \
+	UNIT_LDFLAGS := $(foreach f,malloc calloc realloc aligned_alloc,-Wl,--wrap=$(f))
+
+# The coroutines on another machine: a static program, without libcheck.
+CROSS_CC ?= aarch64-linux-gnu-gcc
+CROSS_RUN ?= qemu-aarch64-static
+check-aarch64: $(O)/blk_co.aarch64
+	$(Q)$(CROSS_RUN) $<
+$(O)/blk_co.aarch64: tests/unit/blk_co.c $(wildcard blk/co*) tests/lib/unit.h
+	$(call say,CROSS,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CROSS_CC) -std=gnu11 -D_GNU_SOURCE -DNO_CHECK -O2 -g $(WARN) -static -Iinclude \
+		-iquote . -o $@ $(filter %.c %.S,$^)
+
+# A fuzzer is tests/fuzz/NAME.c; it links the server. NAME.dict goes with it, and
+# make-corpus writes its seeds.
+FUZZ_CC ?= clang
+FUZZ_SECONDS ?= 30
+FUZZ_BIN := $(addprefix $(O)/,$(basename $(wildcard tests/fuzz/*.c)))
+$(FUZZ_BIN): $(O)/%: $(O)/%.o $(UNIT_LIB_server)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -fsanitize=fuzzer -o $@ $^ $(URING_LIBS)
+fuzz:
+	$(Q)$(MAKE) CC=$(FUZZ_CC) SANITIZE=fuzzer-no-link,address,undefined O=$(O)/fuzz fuzz-run
+fuzz-run: $(FUZZ_BIN)
+	$(Q)set -e; for f in $(notdir $(FUZZ_BIN)); do \
+		tests/fuzz/make-corpus $$f $(O)/corpus/$$f; \
+		setarch -R $(O)/tests/fuzz/$$f -max_total_time=$(FUZZ_SECONDS) -timeout=60 \
+			-max_len=8192 -artifact_prefix=$(O)/$$f- -print_final_stats=1 \
+			-dict=tests/fuzz/$$f.dict $(O)/corpus/$$f; \
+	done
 
 unit-tests: $(UNIT_BIN)
 check: check-lint check-unit check-func
@@ -200,7 +237,7 @@ bench: all bench-tools
 # Prints the layering table for tests/lint/layers.
 print-layers:
 	@$(foreach l,$(LAYERS),echo '$(l): $(LAYER_MAY_$(l))';)
-.PHONY: unit-tests bench-tools print-layers FORCE
+.PHONY: unit-tests check-aarch64 fuzz-run bench-tools print-layers FORCE
 
 # --- Installation -----------------------------------------------------------
 
@@ -225,7 +262,8 @@ clean:
 help:
 	@sed -n 's/^## //p' Makefile
 
-## Targets: all check check-unit check-func check-lint bench install uninstall clean
+## Targets: all check check-unit check-func check-lint check-aarch64 fuzz bench
+##          install uninstall clean
 ## Knobs:   O=DIR            build directory (build)
 ##          V=1              show commands
 ##          DEVELOPER=1      warnings are errors
@@ -233,6 +271,7 @@ help:
 ##          TSA=1 CC=clang   thread-safety analysis: who may yield
 ##          UCONTEXT=1       coroutines on ucontext instead of our own switch
 ##          COVERAGE=1       gcov
+##          FUZZ_SECONDS=N   for each fuzzer (30)
 ##          DESTDIR= PREFIX= for install and uninstall
 
 -include $(shell find $(O) -name '*.d' 2>/dev/null)

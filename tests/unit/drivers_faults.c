@@ -332,6 +332,12 @@ target_adopt(struct target *t, int fd)
 	return target_open(t, "", false, false);
 }
 
+int
+target_reopen(const struct target *t)
+{
+	return dup(t->fd);
+}
+
 void
 target_close(struct target *t)
 {

@@ -1,0 +1,106 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: MIT
+"""Builds the server with one defect at a time; the unit tests have to notice each.
+
+usage: mutants.py [NAME...]
+
+A defect is a text in a source file and what stands there instead. The text has
+to occur exactly once, so a mutant that the source has left behind is an error
+and not a pass. Prints a line per mutant and "N caught, N survived"; the exit
+status is 0 only if all were caught.
+"""
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+
+TOP = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
+PARTS = ("Makefile", "blk", "drivers", "include", "server", "tests")
+GUARD = 300         # seconds; against hanging, nothing more
+
+# name: (unit test, file, [(what stands there, what shall stand there)])
+MUTANTS = {
+    "flush-answered-without-flushing": ("blk_io_fake", "blk/io.c", [
+        ("\tqueue_flush(q, &io);\n\tret = queue_co_wait(q, &io);\n",
+         "\t(void)io;\n\tret = 0;\n")]),
+    "fua-ignored-on-zeroes": ("blk_io_fake", "blk/io.c", [
+        ("\tuint32_t req_flags = (carried ? BLKIO_REQ_FUA : 0) |\n\t\t\t     (flags & BLK_MAY_UNMAP",
+         "\tuint32_t req_flags = (flags & BLK_MAY_UNMAP"),
+        ("\t\tlen -= piece;\n\t}\n\treturn durable(q, ret, fua, carried);",
+         "\t\tlen -= piece;\n\t}\n\treturn ret;")]),
+    "last-piece-decides": ("blk_io_fake", "blk/io.c", [
+        ("\t\tif (ret == 0)\n\t\t\tret = piece_ret;\n", "\t\tret = piece_ret;\n")]),
+    "failed-flush-forgotten": ("blk_io_fake", "blk/dev.c", [
+        ("\t__atomic_store_n(&dev->flush_failed, true, __ATOMIC_RELEASE);\n", "")]),
+    "two-requests-one-buffer": ("blk_buf", "blk/buf.c", [
+        ("slab->free_chunk[--slab->nfree] : slab->fresh++;",
+         "slab->free_chunk[--slab->nfree] : (slab->fresh++, 0);")]),
+}
+
+
+def change(path, changes):
+    with open(path, encoding="utf-8") as f:
+        text = f.read()
+    for old, new in changes:
+        if text.count(old) != 1:
+            sys.exit(f"mutants.py: {path}: {text.count(old)} times, not once: {old!r}")
+        text = text.replace(old, new)
+    with open(path, "w", encoding="utf-8") as f:
+        f.write(text)
+
+
+def run(tree, test):
+    """Builds and runs one unit test; its exit status, None if it does not build."""
+    build = os.path.join(tree, "build")
+    program = os.path.join(build, "tests", "unit", test)
+    make = subprocess.run(["make", "-C", tree, "O=" + build, program], stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, text=True)
+    if make.returncode != 0:
+        print(make.stdout)
+        return None
+    try:
+        return subprocess.run([program], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                              timeout=GUARD).returncode
+    except subprocess.TimeoutExpired:
+        return 1
+
+
+def caught(tree, name):
+    test, source, changes = MUTANTS[name]
+    path = os.path.join(tree, source)
+    shutil.copy(path, path + ".orig")
+    try:
+        change(path, changes)
+        status = run(tree, test)
+    finally:
+        shutil.move(path + ".orig", path)
+        os.utime(path)
+    if status is None:
+        sys.exit(f"mutants.py: {name} does not build")
+    return status not in (0, 77)
+
+
+def main():
+    names = sys.argv[1:] or list(MUTANTS)
+    with tempfile.TemporaryDirectory() as tree:
+        for part in PARTS:
+            path = os.path.join(TOP, part)
+            if os.path.isdir(path):
+                shutil.copytree(path, os.path.join(tree, part))
+            else:
+                shutil.copy(path, tree)
+        # What fails without a defect proves nothing with one.
+        for test in sorted({MUTANTS[name][0] for name in names}):
+            if run(tree, test) != 0:
+                sys.exit(f"mutants.py: {test} does not pass without a defect")
+        survived = 0
+        for name in names:
+            ok = caught(tree, name)
+            survived += not ok
+            print(f"{'caught  ' if ok else 'SURVIVED'} {name}", flush=True)
+    print(f"{len(names) - survived} caught, {survived} survived")
+    sys.exit(survived > 0)
+
+
+main()

@@ -1,0 +1,1088 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * blk_io_fake.c - the block API over a driver that the test controls: cutting,
+ * errors, durability. The fake itself aborts when a request breaks a limit.
+ */
+#include "blk/io.h"
+
+#include <errno.h>
+
+#include "base/range.h"
+#include "blkio.h"
+#include "tests/lib/unit.h"
+#include "tests/lib/unit_alloc.h"
+#include "tests/lib/unit_disk.h"
+#include "tests/lib/unit_fakeblkio.h"
+
+#define KIB 1024ull
+#define MIB (1024 * KIB)
+#define GIB (1024 * MIB)
+#define TIB (1024 * GIB)
+
+static struct unit_disk d;
+static uint8_t data[2 * MIB];
+static struct dev_config config;
+
+/* Sets the fake and the configuration back; then limits may be changed. */
+static void
+reset(void)
+{
+	fake_reset();
+	config = (struct dev_config){ .driver = "fake", .discard = true, .nqueues = 1 };
+	for (size_t i = 0; i < sizeof(data); i++)
+		data[i] = (uint8_t)(i * 7 + i / 251 + 1);
+}
+
+static void
+start(void)
+{
+	unit_disk_open(&d, &config);
+}
+
+static void
+finish(void)
+{
+	ck_assert_uint_eq(fake_open(), 0);
+	ck_assert_uint_eq(queue_inflight(d.q), 0);
+	unit_disk_close(&d);
+}
+
+static void
+forget(void)
+{
+	fake.ncalls = fake.open_max = 0;
+}
+
+/* What the driver was asked for since the last forget(). */
+static void
+check_calls(const char *text)
+{
+	ck_assert_str_eq(fake_text(), text);
+	forget();
+}
+
+static void
+settle(void)
+{
+	unit_loop_turns(&d.u, 4);
+}
+
+/* --- Whole requests --------------------------------------------------------- */
+
+START_TEST(what_fits_goes_down_whole)
+{
+	uint8_t back[4096];
+
+	reset();
+	start();
+	ck_assert_int_eq(unit_disk_write(&d, 8192, data, 4096, 0), 0);
+	ck_assert(memcmp(fake.store + 8192, data, 4096) == 0);
+	ck_assert_int_eq(unit_disk_read(&d, 8192, back, 4096), 0);
+	ck_assert(memcmp(back, data, 4096) == 0);
+	ck_assert_int_eq(unit_disk_read(&d, 1, back, 1), 0);
+	ck_assert_int_eq(unit_disk_flush(&d), 0);
+	check_calls("write 8192+4096, read 8192+4096, read 1+1, flush, ");
+	finish();
+}
+END_TEST
+
+START_TEST(a_turn_is_one_batch)
+{
+	struct unit_request r[20];
+	struct iovec iov = { data, 512 };
+
+	reset();
+	fake.hold = true;
+	start();
+	for (int i = 0; i < 20; i++) {
+		r[i] = (struct unit_request){
+			.op = UNIT_WRITE, .off = (uint64_t)i * 512, .iov = &iov, .iovcnt = 1,
+		};
+		unit_disk_start(&d, &r[i]);
+	}
+	fake.do_io_calls = 0;
+	loop_turn(d.u.loop, false);
+	ck_assert_uint_eq(fake.ncalls, 20);
+	ck_assert_uint_eq(queue_inflight(d.q), 20);
+	/* Submit, and once more after the completion fd was enabled. */
+	ck_assert_uint_le(fake.do_io_calls, 2);
+	for (unsigned i = 0; i < 20; i++) {
+		ck_assert(fake.calls[i].started && !r[i].done);
+		fake_finish(i, i == 7 ? -EIO : 0);
+	}
+	settle();
+	for (int i = 0; i < 20; i++) {
+		ck_assert(r[i].done);
+		ck_assert_int_eq(r[i].ret, i == 7 ? -EIO : 0);
+	}
+	finish();
+}
+END_TEST
+
+/* Completions come one by one, in any order, while the loop sleeps. */
+START_TEST(completions_in_any_order)
+{
+	struct unit_request r[8];
+	struct iovec iov = { data, 512 };
+
+	reset();
+	fake.hold = true;
+	start();
+	for (unsigned i = 0; i < 8; i++) {
+		r[i] = (struct unit_request){
+			.op = UNIT_READ, .off = i * 512, .iov = &iov, .iovcnt = 1,
+		};
+		unit_disk_start(&d, &r[i]);
+	}
+	settle();
+	for (unsigned k = 0; k < 8; k++) {
+		unsigned i = k * 5 % 8;
+
+		fake_finish(i, 0);
+		unit_loop_until(&d.u, &r[i].done);
+		for (unsigned j = k + 1; j < 8; j++)
+			ck_assert(!r[j * 5 % 8].done);
+	}
+	finish();
+}
+END_TEST
+
+START_TEST(a_driver_that_cannot_just_now)
+{
+	struct iovec iov = { data, 512 };
+	struct unit_request r = { .op = UNIT_WRITE, .iov = &iov, .iovcnt = 1 };
+
+	reset();
+	start();
+	fake.do_io_ret = -EAGAIN;
+	fake.do_io_fails = 3;
+	unit_disk_start(&d, &r);
+	settle();
+	ck_assert(!r.done);
+	for (int i = 0; i < 10 && !r.done; i++)
+		unit_loop_pass(&d.u, UNIT_SECOND);
+	ck_assert(r.done);
+	ck_assert_int_eq(r.ret, 0);
+	ck_assert_uint_eq(fake.do_io_fails, 0);
+	finish();
+}
+END_TEST
+
+/* --- Cutting ---------------------------------------------------------------- */
+
+START_TEST(max_transfer)
+{
+	reset();
+	fake.request_alignment = 512;
+	fake.max_transfer = 8192;
+	start();
+	ck_assert_int_eq(unit_disk_write(&d, 512, data, 8192, 0), 0);
+	check_calls("write 512+8192, ");
+	ck_assert_int_eq(unit_disk_write(&d, 512, data, 8192 * 2 + 512, 0), 0);
+	check_calls("write 512+8192, write 8704+8192, write 16896+512, ");
+	ck_assert(memcmp(fake.store + 512, data, 8192 * 2 + 512) == 0);
+	ck_assert_int_eq(unit_disk_read(&d, 0, data, 65536), 0);
+	ck_assert_uint_eq(fake.ncalls, 8);
+	ck_assert_uint_le(fake.open_max, 4);
+	finish();
+}
+END_TEST
+
+/* Segments end in the middle of blocks: what does not make a block goes back. */
+START_TEST(max_segments_and_odd_segments)
+{
+	struct iovec iov[6] = {
+		{ data, 100 }, { data + 100, 924 }, { data + 1024, 300 },
+		{ data + 1324, 212 }, { data + 1536, 10 }, { data + 1546, 502 },
+	};
+
+	reset();
+	fake.request_alignment = 512;
+	fake.max_segments = 3;
+	start();
+	ck_assert_int_eq(unit_disk_run(&d, (struct unit_request){
+			.op = UNIT_WRITE, .iov = iov, .iovcnt = 6 }), 0);
+	/* 100 + 924 + 300 is two blocks and 300 bytes that go back. */
+	check_calls("write 0+1024, write 1024+512, write 1536+512, ");
+	ck_assert(memcmp(fake.store, data, 2048) == 0);
+	finish();
+}
+END_TEST
+
+START_TEST(a_block_in_too_many_segments)
+{
+	struct iovec iov[4] = {
+		{ data, 512 }, { data + 512, 200 }, { data + 712, 200 }, { data + 912, 112 },
+	};
+
+	reset();
+	fake.request_alignment = 512;
+	fake.max_segments = 2;
+	start();
+	ck_assert_int_eq(unit_disk_run(&d, (struct unit_request){
+			.op = UNIT_READ, .iov = iov, .iovcnt = 4 }), -EINVAL);
+	finish();
+}
+END_TEST
+
+#define SPLIT_BYTES 16384
+
+/* Cuts SPLIT_BYTES at BUF into segments; their number. */
+static int
+random_iov(uint64_t *seed, uint8_t *buf, struct iovec *iov, int max, unsigned len_max)
+{
+	size_t at = 0;
+	int n = 0;
+
+	while (at < SPLIT_BYTES) {
+		size_t len = 1 + unit_random(seed) % len_max;
+
+		if (n == max - 1 || len > SPLIT_BYTES - at)
+			len = SPLIT_BYTES - at;
+		iov[n++] = (struct iovec){ buf + at, len };
+		at += len;
+	}
+	return n;
+}
+
+/* Whether some block lies in more than SEGMENTS segments: it fits nowhere. */
+static bool
+impossible(const struct iovec *iov, int n, uint64_t align, int segments)
+{
+	uint64_t at = 0, block = 0;
+	int in_block = 0;
+
+	for (int i = 0; i < n; i++) {
+		uint64_t end = at + iov[i].iov_len;
+
+		while (at < end) {
+			uint64_t step = MIN(end - at, block + align - at);
+
+			if (++in_block > segments)
+				return true;
+			at += step;
+			if (at == block + align) {
+				block = at;
+				in_block = 0;
+			}
+		}
+	}
+	return false;
+}
+
+START_TEST(every_combination_of_limits)
+{
+	static const int aligns[] = { 1, 512 }, transfers[] = { 0, 1, 2, 7 };
+	static const int segments[] = { 1, 2, 3, 7, 8 };
+	static const unsigned lens[] = { 40, 700, 5000, 40000 };
+	static uint8_t back[SPLIT_BYTES];
+	static struct iovec iov[1024];
+	uint64_t seed = unit_seed();
+	unsigned refused = 0, cut = 0;
+
+	for (size_t a = 0; a < ARRAY_SIZE(aligns); a++)
+	for (size_t t = 0; t < ARRAY_SIZE(transfers); t++)
+	for (size_t s = 0; s < ARRAY_SIZE(segments); s++) {
+		reset();
+		fake.request_alignment = aligns[a];
+		/* With alignment 1, pieces of single bytes would be too many. */
+		fake.max_transfer = transfers[t] * (aligns[a] == 1 ? 97 : aligns[a]);
+		fake.max_segments = segments[s];
+		start();
+		for (size_t l = 0; l < ARRAY_SIZE(lens); l++)
+		for (int round = 0; round < 3; round++) {
+			int n = random_iov(&seed, data, iov, 1024, lens[l]), m, ret;
+			bool fits = n <= segments[s] &&
+				    (!fake.max_transfer || SPLIT_BYTES <= fake.max_transfer);
+			bool bad = !fits && impossible(iov, n, (uint64_t)aligns[a], segments[s]);
+
+			forget();
+			memset(fake.store, 0, SPLIT_BYTES * 2);
+			ret = unit_disk_run(&d, (struct unit_request){
+				.op = UNIT_WRITE, .off = 1024, .iov = iov, .iovcnt = n });
+			ck_assert_int_eq(ret, bad ? -EINVAL : 0);
+			refused += bad;
+			if (bad)
+				continue;
+			cut += fake.ncalls > 1;
+			ck_assert(memcmp(fake.store + 1024, data, SPLIT_BYTES) == 0);
+			forget();
+			do {
+				m = random_iov(&seed, back, iov, 1024, lens[l]);
+			} while (impossible(iov, m, (uint64_t)aligns[a], segments[s]));
+			memset(back, 0, sizeof(back));
+			ret = unit_disk_run(&d, (struct unit_request){
+				.op = UNIT_READ, .off = 1024, .iov = iov, .iovcnt = m });
+			ck_assert_int_eq(ret, 0);
+			ck_assert(memcmp(back, data, SPLIT_BYTES) == 0);
+			if (lens[l] == 40 && aligns[a] > 1)
+				break;
+		}
+		finish();
+	}
+	ck_assert_uint_ge(refused, 5);
+	ck_assert_uint_ge(cut, 50);
+}
+END_TEST
+
+/* --- Errors ----------------------------------------------------------------- */
+
+static struct iovec long_iov = { data, 8 * 4096 };
+static struct unit_request long_write = { .op = UNIT_WRITE, .iov = &long_iov, .iovcnt = 1 };
+
+/* Eight pieces, of which four are in flight. */
+static void
+start_long_write(struct unit_request *r, unsigned flags)
+{
+	*r = long_write;
+	r->flags = flags;
+	unit_disk_start(&d, r);
+	settle();
+	ck_assert_uint_eq(fake.ncalls, 4);
+}
+
+static void
+reset_for_pieces(void)
+{
+	reset();
+	fake.max_transfer = 4096;
+	fake.hold = true;
+}
+
+START_TEST(four_pieces_in_flight)
+{
+	struct unit_request r;
+
+	reset_for_pieces();
+	start();
+	start_long_write(&r, 0);
+	for (unsigned i = 0; i < 8; i++) {
+		ck_assert(!r.done);
+		fake_finish(i, 0);
+		settle();
+		ck_assert_uint_eq(fake.ncalls, MIN(i + 5, 8u));
+	}
+	ck_assert(r.done);
+	ck_assert_int_eq(r.ret, 0);
+	ck_assert_uint_eq(fake.open_max, 4);
+	ck_assert(memcmp(fake.store, data, 8 * 4096) == 0);
+	finish();
+}
+END_TEST
+
+START_TEST(first_error_is_kept)
+{
+	struct unit_request r;
+
+	reset_for_pieces();
+	start();
+	start_long_write(&r, 0);
+	fake_finish(0, 0);
+	settle();
+	ck_assert_uint_eq(fake.ncalls, 5);
+	fake_finish(1, -ENOSPC);
+	settle();
+	ck_assert_uint_eq(fake.ncalls, 5); /* nothing new */
+	ck_assert(!r.done);		   /* those in flight are waited for */
+	fake_finish(2, -EIO);
+	fake_finish(3, 0);
+	settle();
+	ck_assert(!r.done);
+	fake_finish(4, -EPERM);
+	settle();
+	ck_assert(r.done);
+	ck_assert_int_eq(r.ret, -ENOSPC);
+	ck_assert_uint_eq(fake.ncalls, 5);
+	finish();
+}
+END_TEST
+
+/* The error is known, though an older piece is still under way. */
+START_TEST(no_new_piece_after_an_error_out_of_order)
+{
+	struct unit_request r;
+
+	reset_for_pieces();
+	start();
+	start_long_write(&r, 0);
+	fake_finish(2, -ENOSPC);
+	settle();
+	fake_finish(0, 0);
+	settle();
+	ck_assert_uint_eq(fake.ncalls, 4);
+	for (unsigned i = 0; i < fake.ncalls; i++)
+		if (!fake.calls[i].finished)
+			fake_finish(i, 0);
+	settle();
+	ck_assert(r.done);
+	ck_assert_int_eq(r.ret, -ENOSPC);
+	finish();
+}
+END_TEST
+
+START_TEST(checks_at_the_entry)
+{
+	uint64_t size;
+
+	reset();
+	fake.request_alignment = 512;
+	start();
+	size = FAKE_STORE_BYTES;
+	/* Beyond the end. */
+	ck_assert_int_eq(unit_disk_read(&d, size, data, 512), -EIO);
+	ck_assert_int_eq(unit_disk_read(&d, size - 512, data, 1024), -EIO);
+	ck_assert_int_eq(unit_disk_write(&d, UINT64_MAX - 511, data, 512, 0), -EIO);
+	ck_assert_int_eq(unit_disk_zeroes(&d, 512, size, 0), -EIO);
+	ck_assert_int_eq(unit_disk_zeroes(&d, 512, UINT64_MAX - 511, 0), -EIO);
+	ck_assert_int_eq(unit_disk_discard(&d, size, 512, 0), -EIO);
+	ck_assert_int_eq(unit_disk_zeroes(&d, size + 512, 0, 0), -EIO);
+	/* Not aligned. */
+	ck_assert_int_eq(unit_disk_read(&d, 1, data, 512), -EINVAL);
+	ck_assert_int_eq(unit_disk_read(&d, 0, data, 511), -EINVAL);
+	ck_assert_int_eq(unit_disk_write(&d, 256, data, 512, BLK_FUA), -EINVAL);
+	ck_assert_int_eq(unit_disk_zeroes(&d, 0, 100, 0), -EINVAL);
+	ck_assert_int_eq(unit_disk_discard(&d, 5, 512, 0), -EINVAL);
+	check_calls("");
+	/* Up to the last byte. */
+	ck_assert_int_eq(unit_disk_read(&d, size - 512, data, 512), 0);
+	ck_assert_int_eq(unit_disk_zeroes(&d, 0, size, 0), 0);
+	finish();
+}
+END_TEST
+
+START_TEST(read_only)
+{
+	reset();
+	config.read_only = true;
+	start();
+	ck_assert_int_eq(unit_disk_write(&d, 0, data, 512, 0), -EPERM);
+	ck_assert_int_eq(unit_disk_write(&d, 0, data, 0, BLK_FUA), -EPERM);
+	ck_assert_int_eq(unit_disk_zeroes(&d, 0, 512, 0), -EPERM);
+	ck_assert_int_eq(unit_disk_discard(&d, 0, 512, 0), -EPERM);
+	ck_assert_int_eq(unit_disk_flush(&d), 0);
+	check_calls("");
+	ck_assert_int_eq(unit_disk_read(&d, 0, data, 512), 0);
+	finish();
+}
+END_TEST
+
+START_TEST(zero_length)
+{
+	struct unit_request none = { .op = UNIT_READ, .off = 100 };
+
+	reset();
+	start();
+	ck_assert_int_eq(unit_disk_run(&d, none), 0);
+	none.op = UNIT_WRITE;
+	ck_assert_int_eq(unit_disk_run(&d, none), 0);
+	ck_assert_int_eq(unit_disk_write(&d, 0, data, 0, 0), 0);
+	ck_assert_int_eq(unit_disk_zeroes(&d, FAKE_STORE_BYTES, 0, 0), 0);
+	ck_assert_int_eq(unit_disk_discard(&d, 0, 0, 0), 0);
+	check_calls("");
+	none.flags = BLK_FUA;
+	ck_assert_int_eq(unit_disk_run(&d, none), 0);
+	check_calls("flush, ");
+	ck_assert_int_eq(unit_disk_zeroes(&d, 0, 0, BLK_FUA), 0);
+	check_calls("flush, ");
+	ck_assert_int_eq(unit_disk_discard(&d, 0, 0, BLK_FUA), 0);
+	check_calls("flush, ");
+	finish();
+}
+END_TEST
+
+/* --- Durability ------------------------------------------------------------- */
+
+START_TEST(fua_is_carried_by_a_single_piece)
+{
+	reset();
+	fake.max_transfer = 4096;
+	start();
+	ck_assert_int_eq(unit_disk_write(&d, 0, data, 4096, BLK_FUA), 0);
+	check_calls("write 0+4096 fua, ");
+	ck_assert_int_eq(unit_disk_zeroes(&d, 0, 4096, BLK_FUA | BLK_MAY_UNMAP), 0);
+	check_calls("zeroes 0+4096 fua, ");
+	ck_assert_int_eq(unit_disk_write(&d, 0, data, 4096, 0), 0);
+	check_calls("write 0+4096, ");
+	finish();
+}
+END_TEST
+
+START_TEST(fua_is_carried_by_every_native_piece)
+{
+	reset();
+	fake.max_transfer = 4096;
+	fake.max_write_zeroes = 4096;
+	fake.fua_native = true;
+	start();
+	ck_assert_int_eq(unit_disk_write(&d, 0, data, 8192, BLK_FUA), 0);
+	check_calls("write 0+4096 fua, write 4096+4096 fua, ");
+	ck_assert_int_eq(unit_disk_zeroes(&d, 0, 8192, BLK_FUA), 0);
+	check_calls("zeroes 0+4096 fua no-unmap, zeroes 4096+4096 fua no-unmap, ");
+	finish();
+}
+END_TEST
+
+START_TEST(one_flush_after_the_last_piece)
+{
+	struct unit_request r;
+
+	reset_for_pieces();
+	start();
+	start_long_write(&r, BLK_FUA);
+	/* The last piece overtakes the others: still no flush before them. */
+	for (unsigned i = 0; i < 4; i++)
+		fake_finish(i, 0);
+	settle();
+	ck_assert_uint_eq(fake.ncalls, 8);
+	fake_finish(7, 0);
+	fake_finish(6, 0);
+	fake_finish(4, 0);
+	settle();
+	ck_assert_uint_eq(fake.ncalls, 8);
+	fake_finish(5, 0);
+	settle();
+	ck_assert_uint_eq(fake.ncalls, 9);
+	ck_assert_int_eq(fake.calls[8].op, FAKE_FLUSH);
+	for (unsigned i = 0; i < 8; i++)
+		ck_assert_uint_eq(fake.calls[i].flags, 0);
+	ck_assert(!r.done); /* it answers after the flush, not before */
+	fake_finish(8, 0);
+	settle();
+	ck_assert(r.done);
+	ck_assert_int_eq(r.ret, 0);
+	finish();
+}
+END_TEST
+
+START_TEST(no_flush_after_a_failed_piece)
+{
+	struct unit_request r;
+
+	reset_for_pieces();
+	start();
+	start_long_write(&r, BLK_FUA);
+	for (unsigned i = 0; i < 4; i++)
+		fake_finish(i, i == 3 ? -ENOSPC : 0);
+	settle();
+	for (unsigned i = 4; i < fake.ncalls; i++)
+		fake_finish(i, 0);
+	settle();
+	ck_assert(r.done);
+	ck_assert_int_eq(r.ret, -ENOSPC);
+	ck_assert_ptr_null(strstr(fake_text(), "flush"));
+	ck_assert(!dev_flush_failed(d.dev));
+	finish();
+}
+END_TEST
+
+START_TEST(no_flush_where_none_is_needed)
+{
+	reset();
+	fake.max_transfer = 4096;
+	fake.flush_needed = false;
+	start();
+	ck_assert_int_eq(unit_disk_write(&d, 0, data, 8192, BLK_FUA), 0);
+	check_calls("write 0+4096, write 4096+4096, ");
+	ck_assert_int_eq(unit_disk_flush(&d), 0);
+	ck_assert_int_eq(unit_disk_write(&d, 0, data, 0, BLK_FUA), 0);
+	check_calls("");
+	finish();
+}
+END_TEST
+
+START_TEST(write_through_and_unsafe)
+{
+	reset();
+	fake.max_transfer = 4096;
+	config.cache = DEV_CACHE_WRITETHROUGH;
+	start();
+	ck_assert_int_eq(unit_disk_write(&d, 0, data, 4096, 0), 0);
+	check_calls("write 0+4096 fua, ");
+	ck_assert_int_eq(unit_disk_write(&d, 0, data, 8192, 0), 0);
+	check_calls("write 0+4096, write 4096+4096, flush, ");
+	ck_assert_int_eq(unit_disk_zeroes(&d, 0, 4096, BLK_MAY_UNMAP), 0);
+	check_calls("zeroes 0+4096 fua, ");
+	ck_assert_int_eq(unit_disk_write(&d, 0, data, 0, 0), 0);
+	check_calls("");
+	finish();
+
+	reset();
+	config.cache = DEV_CACHE_UNSAFE;
+	start();
+	ck_assert_int_eq(unit_disk_write(&d, 0, data, 4096, BLK_FUA), 0);
+	ck_assert_int_eq(unit_disk_flush(&d), 0);
+	ck_assert_int_eq(unit_disk_write(&d, 0, data, 0, BLK_FUA), 0);
+	check_calls("write 0+4096, ");
+	finish();
+}
+END_TEST
+
+static int
+flush_fails(const struct fake_call *call)
+{
+	return call->op == FAKE_FLUSH ? -ENOSPC : 0;
+}
+
+static int
+writes_fail(const struct fake_call *call)
+{
+	return call->op == FAKE_WRITE ? -EIO : 0;
+}
+
+/* All that promises durability fails from now on; the rest goes on. */
+static void
+check_latched(void)
+{
+	fake.result = NULL;
+	forget();
+	ck_assert(dev_flush_failed(d.dev));
+	ck_assert_int_eq(unit_disk_flush(&d), -EIO);
+	ck_assert_int_eq(unit_disk_write(&d, 0, data, 4096, BLK_FUA), -EIO);
+	ck_assert_int_eq(unit_disk_write(&d, 0, data, 0, BLK_FUA), -EIO);
+	ck_assert_int_eq(unit_disk_zeroes(&d, 0, 4096, BLK_FUA), -EIO);
+	ck_assert_int_eq(unit_disk_discard(&d, 0, 4096, BLK_FUA), -EIO);
+	check_calls(""); /* the device is not asked again */
+	ck_assert_int_eq(unit_disk_write(&d, 0, data, 4096, 0), 0);
+	ck_assert_int_eq(unit_disk_read(&d, 0, data, 4096), 0);
+	ck_assert_int_eq(unit_disk_zeroes(&d, 0, 4096, 0), 0);
+	ck_assert_int_eq(unit_disk_discard(&d, 0, 4096, 0), 0);
+	ck_assert_uint_eq(fake.ncalls, 4);
+}
+
+START_TEST(a_failed_flush_latches)
+{
+	reset();
+	start();
+	fake.result = flush_fails;
+	ck_assert_int_eq(unit_disk_flush(&d), -EIO);
+	check_latched();
+	finish();
+	start(); /* opened again, it is forgotten */
+	ck_assert_int_eq(unit_disk_flush(&d), 0);
+	finish();
+}
+END_TEST
+
+START_TEST(a_failed_flush_behind_fua_latches)
+{
+	reset();
+	fake.max_transfer = 4096;
+	start();
+	fake.result = flush_fails;
+	ck_assert_int_eq(unit_disk_write(&d, 0, data, 8192, BLK_FUA), -EIO);
+	check_latched();
+	finish();
+}
+END_TEST
+
+static int fua_ret;
+
+static int
+fua_fails(const struct fake_call *call)
+{
+	return call->flags & BLKIO_REQ_FUA ? fua_ret : 0;
+}
+
+START_TEST(a_failed_fua_latches)
+{
+	for (int native = 0; native < 2; native++) {
+		reset();
+		fake.fua_native = native;
+		start();
+		fake.result = writes_fail;
+		ck_assert_int_eq(unit_disk_write(&d, 0, data, 4096, 0), -EIO);
+		ck_assert(!dev_flush_failed(d.dev)); /* a write of its own alone */
+		/* Nothing was written: nobody else's data is lost with it. */
+		fake.result = fua_fails;
+		fua_ret = -ENOSPC;
+		ck_assert_int_eq(unit_disk_write(&d, 0, data, 4096, BLK_FUA), -ENOSPC);
+		ck_assert(!dev_flush_failed(d.dev));
+		/* The write or its sync: it may have been the sync. */
+		fua_ret = -EIO;
+		ck_assert_int_eq(unit_disk_write(&d, 0, data, 4096, BLK_FUA), -EIO);
+		check_latched();
+		finish();
+	}
+}
+END_TEST
+
+/*
+ * Syncs side by side: which of them hears of a loss is chance, so whoever
+ * succeeds waits for those that were in flight beside it.
+ */
+static void
+check_syncs(bool ok_first, int ret)
+{
+	struct iovec iov = { data, 4096 };
+	struct unit_request a = { .op = UNIT_FLUSH };
+	struct unit_request b = {
+		.op = UNIT_WRITE, .iov = &iov, .iovcnt = 1, .flags = BLK_FUA,
+	};
+
+	reset();
+	fake.hold = true;
+	start();
+	unit_disk_start(&d, &a);
+	unit_disk_start(&d, &b);
+	settle();
+	ck_assert_str_eq(fake_text(), "flush, write 0+4096 fua, ");
+	fake_finish(ok_first ? 1 : 0, ok_first ? 0 : ret);
+	settle();
+	ck_assert(!b.done);
+	ck_assert(a.done == (!ok_first && ret < 0));
+	fake_finish(ok_first ? 0 : 1, ok_first ? ret : 0);
+	settle();
+	ck_assert(a.done && b.done);
+	ck_assert_int_eq(a.ret, ret);
+	ck_assert_int_eq(b.ret, ret);
+	finish();
+}
+
+START_TEST(syncs_side_by_side)
+{
+	check_syncs(false, -EIO);
+	check_syncs(true, -EIO);
+	check_syncs(false, 0);
+	check_syncs(true, 0);
+}
+END_TEST
+
+/* But nobody waits for a sync that began later: that could go on for ever. */
+START_TEST(a_sync_does_not_wait_for_later_ones)
+{
+	struct unit_request a = { .op = UNIT_FLUSH }, b = a, c = a;
+
+	reset();
+	fake.hold = true;
+	start();
+	unit_disk_start(&d, &a);
+	unit_disk_start(&d, &b);
+	settle();
+	fake_finish(1, 0);
+	settle();
+	unit_disk_start(&d, &c);
+	settle();
+	ck_assert(!a.done && !b.done && !c.done);
+	fake_finish(0, 0);
+	settle();
+	ck_assert(b.done && !c.done);
+	ck_assert_int_eq(b.ret, 0);
+	fake_finish(2, 0);
+	settle();
+	ck_assert(a.done && c.done);
+	finish();
+}
+END_TEST
+
+/* Plain reads and writes wait for no sync. */
+START_TEST(others_pass_a_sync)
+{
+	struct iovec iov = { data, 4096 };
+	struct unit_request a = { .op = UNIT_FLUSH };
+	struct unit_request b = { .op = UNIT_WRITE, .iov = &iov, .iovcnt = 1 };
+
+	reset();
+	fake.hold = true;
+	start();
+	unit_disk_start(&d, &a);
+	unit_disk_start(&d, &b);
+	settle();
+	fake_finish(1, 0);
+	settle();
+	ck_assert(b.done && !a.done);
+	fake_finish(0, 0);
+	settle();
+	ck_assert(a.done);
+	finish();
+}
+END_TEST
+
+/* --- Zeroes ----------------------------------------------------------------- */
+
+START_TEST(zero_flags)
+{
+	reset();
+	start();
+	ck_assert_int_eq(unit_disk_zeroes(&d, 0, 512, 0), 0);
+	ck_assert_int_eq(unit_disk_zeroes(&d, 0, 512, BLK_MAY_UNMAP), 0);
+	ck_assert_int_eq(unit_disk_zeroes(&d, 0, 512, BLK_NO_FALLBACK), 0);
+	check_calls("zeroes 0+512 no-unmap, zeroes 0+512, zeroes 0+512 no-unmap no-fallback, ");
+	finish();
+
+	reset();
+	config.discard = false; /* the operator wants no holes */
+	start();
+	ck_assert_int_eq(unit_disk_zeroes(&d, 0, 512, BLK_MAY_UNMAP), 0);
+	check_calls("zeroes 0+512 no-unmap, ");
+	finish();
+}
+END_TEST
+
+START_TEST(a_tebibyte_of_zeroes)
+{
+	reset();
+	fake.capacity = 2 * TIB;
+	start();
+	ck_assert_int_eq(unit_disk_zeroes(&d, 4096, TIB, BLK_FUA), 0);
+	ck_assert_uint_eq(fake.ncalls, 1025);
+	ck_assert_uint_eq(fake.open_max, 1);
+	for (unsigned i = 0; i < 1024; i++) {
+		ck_assert_uint_eq(fake.calls[i].off, 4096 + i * GIB);
+		ck_assert_uint_eq(fake.calls[i].len, GIB);
+	}
+	ck_assert_int_eq(fake.calls[1024].op, FAKE_FLUSH);
+	finish();
+}
+END_TEST
+
+START_TEST(zeroes_in_pieces)
+{
+	reset();
+	fake.request_alignment = 512;
+	fake.max_write_zeroes = 3 * MIB;
+	start();
+	ck_assert_int_eq(unit_disk_zeroes(&d, 512, 7 * MIB, BLK_MAY_UNMAP), 0);
+	check_calls("zeroes 512+3145728, zeroes 3146240+3145728, zeroes 6291968+1048576, ");
+	finish();
+}
+END_TEST
+
+static int zeroes_ret;
+static unsigned zeroes_allowed; /* before zeroes_ret */
+
+static int
+zeroes_fail(const struct fake_call *call)
+{
+	if (call->op != FAKE_ZEROES)
+		return 0;
+	if (zeroes_allowed > 0) {
+		zeroes_allowed--;
+		return 0;
+	}
+	return zeroes_ret;
+}
+
+START_TEST(zeroes_as_data)
+{
+	reset();
+	start();
+	fake.result = zeroes_fail;
+	zeroes_ret = -ENOTSUP;
+	zeroes_allowed = 0;
+	memset(fake.store, 0xaa, FAKE_STORE_BYTES);
+	ck_assert_int_eq(unit_disk_zeroes(&d, 1000, 3 * MIB + 7, BLK_FUA), 0);
+	ck_assert_uint_eq(fake.store[999], 0xaa);
+	for (uint64_t i = 1000; i < 1000 + 3 * MIB + 7; i++)
+		if (fake.store[i] != 0)
+			ck_abort_msg("byte %llu is not zero", (unsigned long long)i);
+	ck_assert_uint_eq(fake.store[1000 + 3 * MIB + 7], 0xaa);
+	check_calls("zeroes 1000+3145735 fua no-unmap, write 1000+1048576, write 1049576+1048576, "
+		    "write 2098152+1048576, write 3146728+7, flush, ");
+	finish();
+}
+END_TEST
+
+START_TEST(zeroes_as_data_within_limits)
+{
+	reset();
+	fake.request_alignment = 512;
+	fake.max_transfer = 8192;
+	fake.max_segments = 1;
+	start();
+	fake.result = zeroes_fail;
+	zeroes_ret = -ENOTSUP;
+	zeroes_allowed = 0;
+	memset(fake.store, 0xaa, FAKE_STORE_BYTES);
+	ck_assert_int_eq(unit_disk_zeroes(&d, 512, 256 * KIB, 0), 0);
+	ck_assert_uint_eq(fake.ncalls, 1 + 32);
+	ck_assert_uint_eq(fake.store[511], 0xaa);
+	for (unsigned i = 512; i < 512 + 256 * KIB; i++)
+		ck_assert(fake.store[i] == 0);
+	ck_assert_uint_eq(fake.store[512 + 256 * KIB], 0xaa);
+	finish();
+}
+END_TEST
+
+START_TEST(no_fallback_leaves_the_contents)
+{
+	reset();
+	fake.max_write_zeroes = 4096;
+	start();
+	fake.result = zeroes_fail;
+	zeroes_ret = -ENOTSUP;
+	zeroes_allowed = 0;
+	memset(fake.store, 0xaa, 65536);
+	ck_assert_int_eq(unit_disk_zeroes(&d, 0, 16384, BLK_NO_FALLBACK | BLK_FUA), -ENOTSUP);
+	check_calls("zeroes 0+4096 no-unmap no-fallback, ");
+	for (int i = 0; i < 16384; i++)
+		ck_assert_uint_eq(fake.store[i], 0xaa);
+
+	/* Refused later than that, it is too late for a refusal. */
+	zeroes_allowed = 2;
+	ck_assert_int_eq(unit_disk_zeroes(&d, 0, 16384, BLK_NO_FALLBACK), 0);
+	for (int i = 0; i < 16384; i++)
+		ck_assert_uint_eq(fake.store[i], 0);
+	finish();
+}
+END_TEST
+
+START_TEST(other_errors_of_zeroes_are_results)
+{
+	reset();
+	fake.max_write_zeroes = 4096;
+	start();
+	fake.result = zeroes_fail;
+	zeroes_ret = -ENOSPC;
+	zeroes_allowed = 1;
+	ck_assert_int_eq(unit_disk_zeroes(&d, 0, 16384, BLK_FUA), -ENOSPC);
+	check_calls("zeroes 0+4096 no-unmap, zeroes 4096+4096 no-unmap, ");
+	finish();
+}
+END_TEST
+
+/* --- Discards --------------------------------------------------------------- */
+
+START_TEST(discards_are_rounded_inwards)
+{
+	static const struct {
+		uint64_t off, len;
+		const char *calls;
+	} table[] = {
+		{ 0, 4096, "discard 0+4096, " },
+		{ 1, 4095, "" },
+		{ 0, 4095, "" },
+		{ 1, 4096, "" },
+		{ 1, 8191, "discard 4096+4096, " },
+		{ 4095, 4098, "discard 4096+4096, " },
+		{ 4096, 8192, "discard 4096+8192, " },
+		{ 4000, 20000, "discard 4096+16384, " },
+		/* The end of the device is the end of a unit only if it is one. */
+		{ 5 * MIB, 3 * MIB, "discard 5242880+3145728, " },
+		{ FAKE_STORE_BYTES - 1, 1, "" },
+	};
+
+	reset();
+	fake.discard_alignment = 4096;
+	start();
+	for (size_t i = 0; i < ARRAY_SIZE(table); i++) {
+		ck_assert_int_eq(unit_disk_discard(&d, table[i].off, table[i].len, 0), 0);
+		check_calls(table[i].calls);
+	}
+	/* Nothing to discard is still something to flush for. */
+	ck_assert_int_eq(unit_disk_discard(&d, 1, 5, BLK_FUA), 0);
+	check_calls("flush, ");
+	ck_assert_int_eq(unit_disk_discard(&d, 0, 4096, BLK_FUA), 0);
+	check_calls("discard 0+4096, flush, ");
+	finish();
+}
+END_TEST
+
+START_TEST(discards_in_pieces)
+{
+	reset();
+	fake.capacity = 4 * GIB;
+	fake.discard_alignment = 4096;
+	fake.max_discard = 10000; /* two units, not two and a half */
+	start();
+	ck_assert_int_eq(unit_disk_discard(&d, 0, 5 * 4096, 0), 0);
+	check_calls("discard 0+8192, discard 8192+8192, discard 16384+4096, ");
+	finish();
+
+	reset();
+	fake.capacity = 4 * GIB;
+	start();
+	ck_assert_int_eq(unit_disk_discard(&d, 0, 4 * GIB, 0), 0);
+	ck_assert_uint_eq(fake.ncalls, 4);
+	ck_assert_uint_eq(fake.open_max, 1);
+	finish();
+}
+END_TEST
+
+static int discard_ret;
+
+static int
+discards_fail(const struct fake_call *call)
+{
+	return call->op == FAKE_DISCARD ? discard_ret : 0;
+}
+
+START_TEST(discard_is_a_hint)
+{
+	reset();
+	start();
+	fake.result = discards_fail;
+	discard_ret = -ENOTSUP;
+	ck_assert_int_eq(unit_disk_discard(&d, 0, 4096, 0), 0);
+	discard_ret = -EINVAL;
+	ck_assert_int_eq(unit_disk_discard(&d, 0, 4096, 0), 0);
+	discard_ret = -EIO;
+	ck_assert_int_eq(unit_disk_discard(&d, 0, 4096, BLK_FUA), -EIO);
+	ck_assert(!dev_flush_failed(d.dev));
+	finish();
+
+	reset();
+	config.discard = false;
+	start();
+	ck_assert_int_eq(unit_disk_discard(&d, 0, 4096, 0), 0);
+	check_calls("");
+	finish();
+}
+END_TEST
+
+/* --- Memory ----------------------------------------------------------------- */
+
+START_TEST(the_data_path_does_not_allocate)
+{
+	struct iovec iov = { data, 4096 };
+	struct unit_request r[16];
+	unsigned before, after;
+	void *volatile p;
+
+	reset();
+	start();
+	ck_assert_int_eq(unit_disk_write(&d, 0, data, 4096, 0), 0);
+	/* The counter counts. */
+	before = unit_allocs();
+	p = malloc(1);
+	free(p);
+	ck_assert_uint_ge(unit_allocs(), before + 1);
+
+	for (int round = 0; round < 2; round++) { /* the first one makes the stacks */
+		before = unit_allocs();
+		for (int i = 0; i < 200; i++) {
+			forget();
+			for (unsigned k = 0; k < 16; k++) {
+				r[k] = (struct unit_request){
+					.op = (enum unit_op)(k % 5),
+					.off = k * 4096,
+					.len = 4096,
+					.iov = &iov,
+					.iovcnt = 1,
+					.flags = k % 2 ? BLK_FUA : 0,
+				};
+				unit_disk_start(&d, &r[k]);
+			}
+			unit_loop_turns(&d.u, 3);
+		}
+		after = unit_allocs();
+	}
+	ck_assert_uint_eq(after - before, 0);
+	for (int k = 0; k < 16; k++)
+		ck_assert(r[k].done && r[k].ret == 0);
+	finish();
+}
+END_TEST
+
+UNIT_MAIN_IF(unit_loop_possible(), what_fits_goes_down_whole, a_turn_is_one_batch,
+	     completions_in_any_order, a_driver_that_cannot_just_now, max_transfer,
+	     max_segments_and_odd_segments, a_block_in_too_many_segments,
+	     every_combination_of_limits, four_pieces_in_flight, first_error_is_kept,
+	     no_new_piece_after_an_error_out_of_order, checks_at_the_entry, read_only, zero_length,
+	     fua_is_carried_by_a_single_piece, fua_is_carried_by_every_native_piece,
+	     one_flush_after_the_last_piece, no_flush_after_a_failed_piece,
+	     no_flush_where_none_is_needed, write_through_and_unsafe, a_failed_flush_latches,
+	     a_failed_flush_behind_fua_latches, a_failed_fua_latches, syncs_side_by_side,
+	     a_sync_does_not_wait_for_later_ones, others_pass_a_sync, zero_flags, a_tebibyte_of_zeroes, zeroes_in_pieces, zeroes_as_data,
+	     zeroes_as_data_within_limits, no_fallback_leaves_the_contents,
+	     other_errors_of_zeroes_are_results, discards_are_rounded_inwards, discards_in_pieces,
+	     discard_is_a_hint, the_data_path_does_not_allocate)

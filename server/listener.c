@@ -360,6 +360,8 @@ listener_start(struct listener_set *set, struct loop *loop, struct listener_clie
 void
 listener_co_stop(struct listener_set *set)
 {
+	if (!set->loop)
+		return; /* never started: there is nobody to stop */
 	set->closing = true;
 	for (unsigned i = 0; i < set->count; i++)
 		loop_cancel(set->loop, &set->listeners[i].op);

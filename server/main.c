@@ -426,7 +426,6 @@ signals_watch(struct server *s, struct err *err)
 {
 	int fd;
 
-	signal(SIGPIPE, SIG_IGN); /* --single on a pipe: EPIPE says the same */
 	sigemptyset(&s->signals);
 	sigaddset(&s->signals, SIGTERM);
 	sigaddset(&s->signals, SIGINT);
@@ -529,6 +528,8 @@ main(int argc, char **argv)
 
 	if (stdio_reserve() < 0)
 		return 1;
+	signal(SIGPIPE, SIG_IGN); /* --single on a pipe: EPIPE says the same */
+	signal(SIGXFSZ, SIG_IGN); /* a limit on file sizes: so does EFBIG */
 	ret = config_parse(&server.config, argc, argv, &err);
 	if (ret < 0) {
 		fprintf(stderr, "blkgate: %s\nTry 'blkgate --help'.\n", err.text);

@@ -27,6 +27,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "base/valgrind.h"
 #include "co_lock.h"
 
 #if defined(__has_feature)
@@ -50,12 +51,6 @@
 #endif
 #ifdef CO_TSAN
 #include <sanitizer/tsan_interface.h>
-#endif
-#if defined(__has_include)
-#if __has_include(<valgrind/valgrind.h>)
-#include <valgrind/valgrind.h>
-#define CO_VALGRIND 1
-#endif
 #endif
 
 #if defined(CO_ASAN) || defined(CO_TSAN)
@@ -102,9 +97,7 @@ tools_stack_mapped(struct co *co)
 #ifdef CO_TSAN
 	co->tsan_fiber = __tsan_create_fiber(0);
 #endif
-#ifdef CO_VALGRIND
 	co->valgrind_id = VALGRIND_STACK_REGISTER(co->stack, (char *)co->stack + co->stack_size);
-#endif
 }
 
 static void
@@ -113,9 +106,7 @@ tools_stack_unmapped(struct co *co)
 #ifdef CO_TSAN
 	__tsan_destroy_fiber(co->tsan_fiber);
 #endif
-#ifdef CO_VALGRIND
 	VALGRIND_STACK_DEREGISTER(co->valgrind_id);
-#endif
 }
 
 static inline __attribute__((always_inline)) void

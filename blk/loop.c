@@ -127,12 +127,20 @@ loop_timer_disarm(struct loop_timer *timer)
 static void loop_fn
 timers_run(struct loop *loop)
 {
-	while (!list_empty(&loop->timers)) {
-		struct loop_timer *timer = list_entry(loop->timers.next, struct loop_timer, link);
+	struct list due = LIST_INIT(due);
+	struct list *link;
 
-		if (timer->deadline > loop->now)
-			return;
-		list_del(&timer->link);
+	/* One that is armed again with no delay is for the next turn. */
+	while (!list_empty(&loop->timers)) {
+		link = loop->timers.next;
+		if (list_entry(link, struct loop_timer, link)->deadline > loop->now)
+			break;
+		list_del(link);
+		list_add_tail(&due, link);
+	}
+	while ((link = list_pop(&due))) {
+		struct loop_timer *timer = list_entry(link, struct loop_timer, link);
+
 		timer->fn(timer);
 	}
 }

@@ -484,6 +484,32 @@ START_TEST(timers_from_timers)
 }
 END_TEST
 
+static void
+timer_at_once(struct loop_timer *timer)
+{
+	loop_assert();
+	unit_note(&trace, "%s ", container_of(timer, struct named_timer, timer)->name);
+	loop_timer_arm(u.loop, timer, 0, timer_at_once);
+}
+
+/* A timer that arms itself with no delay runs once a turn, and others too. */
+START_TEST(timers_with_no_delay)
+{
+	struct named_timer a = { .name = "a" }, b = { .name = "b" };
+
+	loop_assert();
+	start();
+	loop_timer_arm(u.loop, &a.timer, 0, timer_at_once);
+	loop_timer_arm(u.loop, &b.timer, 0, timer_at_once);
+	for (int i = 0; i < 3; i++)
+		loop_turn(u.loop, false);
+	ck_assert_str_eq(trace.text, "a b a b a b ");
+	loop_timer_disarm(&a.timer);
+	loop_timer_disarm(&b.timer);
+	finish();
+}
+END_TEST
+
 /* A turn that waits comes back for a timer, though virtual time stands still. */
 START_TEST(waiting_turns_end_with_timers)
 {
@@ -1248,7 +1274,7 @@ UNIT_MAIN_IF(unit_loop_possible(), recv_waits_for_data, recv_end_of_file,
 	     a_sleeping_loop_hears_of_data,
 	     messages_and_a_closed_peer, pipes, files_at_their_position, accepting_and_cancel,
 	     polling, cancel_ends_a_recv, cancel_in_the_same_turn, a_result_beats_a_cancel,
-	     timers_in_order, timers_disarm_and_move, timers_from_timers,
+	     timers_in_order, timers_disarm_and_move, timers_from_timers, timers_with_no_delay,
 	     waiting_turns_end_with_timers, sleeping, the_real_clock, calls_in_order,
 	     calls_from_many_threads, calls_between_two_loops, hooks_once_and_in_stages,
 	     hooks_that_wake, hooks_run_at_the_end_of_each_turn, hooks_that_arm_themselves,

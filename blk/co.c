@@ -103,6 +103,10 @@ tools_stack_mapped(struct co *co)
 static void
 tools_stack_unmapped(struct co *co)
 {
+#ifdef CO_ASAN
+	/* The next mapping of these addresses may be no stack. */
+	__asan_unpoison_memory_region(co->stack, co->stack_size);
+#endif
 #ifdef CO_TSAN
 	__tsan_destroy_fiber(co->tsan_fiber);
 #endif
@@ -366,10 +370,4 @@ co_ready(struct co *co)
 	invariant(co->state == CO_WAITING);
 	co->state = CO_READY;
 	list_add_tail(&co->sched->ready, &co->link);
-}
-
-struct co_sched *
-co_sched_of(const struct co *co)
-{
-	return co->sched;
 }

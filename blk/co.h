@@ -93,6 +93,4 @@ void co_pass(struct co_sched *sched) co_fn;
 /* Makes CO, which sleeps in co_yield(), ready. Invariant: it does sleep. */
 void co_ready(struct co *co) loop_fn;
 
-struct co_sched *co_sched_of(const struct co *co);
-
 #endif

@@ -264,12 +264,6 @@ queue_dev(const struct queue *q)
 	return q->dev;
 }
 
-struct loop *
-queue_loop(const struct queue *q)
-{
-	return q->loop;
-}
-
 unsigned
 queue_inflight(const struct queue *q)
 {

@@ -59,7 +59,6 @@ void queue_co_detach(struct queue *q) co_fn;
 void queue_free(struct queue *q);
 
 struct dev *queue_dev(const struct queue *q);
-struct loop *queue_loop(const struct queue *q);
 /* Requests at the driver. */
 unsigned queue_inflight(const struct queue *q);
 

@@ -199,7 +199,7 @@ blkio_create(const char *driver, struct blkio **bp)
 	if (!bp)
 		return error_set(EINVAL, "bp must be non-NULL");
 	*bp = NULL;
-	if (!driver || !text_valid(driver))
+	if (!text_valid(driver))
 		return error_set(EINVAL, "Invalid driver name");
 
 	for (size_t i = 0; i < ARRAY_SIZE(drivers); i++) {

@@ -25,8 +25,10 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "base/annotate.h"
+#include "base/utf8.h"
 #include "blkio.h"
 
 struct driver;
@@ -148,8 +150,12 @@ int prop_get_driver(struct blkio *b, struct prop_value *v);
 int prop_set_num_queues(struct blkio *b, const struct prop_value *v);
 int prop_set_num_poll_queues(struct blkio *b, const struct prop_value *v);
 
-/* Whether S is text: valid UTF-8. */
-bool text_valid(const char *s);
+/* Whether S is there and valid UTF-8. */
+static inline bool
+text_valid(const char *s)
+{
+	return s && utf8_valid(s, strlen(s));
+}
 
 /* --- Regions (region.c) ---------------------------------------------------- */
 

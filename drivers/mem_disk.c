@@ -5,7 +5,7 @@
  * The path of a write: queue_writev() puts the request on the queue's list;
  * queue_run(), at the next blkioq_do_io(), executes the whole list. A transfer
  * is cut into chunks of 1 MiB, each copied under the lock of its chunk;
- * chunk_get() walks a radix tree from the root and makes what is missing.
+ * chunk_slot() walks a radix tree from the root and makes what is missing.
  *
  * Chunks are anonymous mappings: the kernel hands out their pages one by one
  * on first use, and takes pages of a chunk back on discard; a chunk that is

@@ -19,39 +19,6 @@
 
 #include "driver.h"
 
-bool
-text_valid(const char *s)
-{
-	const unsigned char *p = (const unsigned char *)s;
-
-	while (*p) {
-		unsigned char c = *p++;
-		uint32_t code, least;
-		int more;
-
-		if (c < 0x80)
-			continue;
-		if (c >= 0xc2 && c <= 0xdf) {
-			code = c & 0x1f, more = 1, least = 0x80;
-		} else if ((c & 0xf0) == 0xe0) {
-			code = c & 0x0f, more = 2, least = 0x800;
-		} else if (c >= 0xf0 && c <= 0xf4) {
-			code = c & 0x07, more = 3, least = 0x10000;
-		} else {
-			return false;
-		}
-		/* A NUL is no continuation byte: this stops at the end. */
-		for (; more; more--, p++) {
-			if ((*p & 0xc0) != 0x80)
-				return false;
-			code = code << 6 | (*p & 0x3f);
-		}
-		if (code < least || code > 0x10ffff || (code >= 0xd800 && code <= 0xdfff))
-			return false;
-	}
-	return true;
-}
-
 /* --- Getters and setters that drivers share ------------------------------- */
 
 int
@@ -88,7 +55,7 @@ prop_find(struct blkio *b, const char *name, const struct prop **out)
 
 	if (!b)
 		return error_set(EINVAL, "blkio must be non-NULL");
-	if (!name || !text_valid(name))
+	if (!text_valid(name))
 		return error_set(EINVAL, "Invalid property name");
 	for (p = b->driver->props; p->name; p++) {
 		if (!strcmp(p->name, name)) {
@@ -369,7 +336,7 @@ blkio_set_str(struct blkio *b, const char *name, const char *value)
 	ret = prop_find(b, name, &p);
 	if (ret)
 		return ret;
-	if (!value || !text_valid(value))
+	if (!text_valid(value))
 		return error_set(EINVAL, "Invalid value string");
 	ret = parse_value(p->type, value, &v);
 	if (ret)

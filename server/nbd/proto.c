@@ -3,9 +3,11 @@
 #include "proto.h"
 
 #include <errno.h>
+#include <string.h>
 
 #include "base/annotate.h"
 #include "base/endian.h"
+#include "base/utf8.h"
 
 bool
 nbd_option_parse(const uint8_t bytes[NBD_OPTION_BYTES], struct nbd_option *opt)
@@ -82,40 +84,10 @@ nbd_error_of(int ret)
 	}
 }
 
-/* The length of the UTF-8 character at P, 0 when there is none. */
-static size_t
-utf8_char(const unsigned char *p, size_t left)
-{
-	unsigned char lead = p[0];
-	size_t len = lead < 0x80 ? 1 : lead < 0xc2 ? 0 : lead < 0xe0 ? 2 : lead < 0xf0 ? 3 :
-		     lead < 0xf5 ? 4 : 0;
-
-	if (len == 0 || len > left)
-		return 0;
-	for (size_t i = 1; i < len; i++)
-		if ((p[i] & 0xc0) != 0x80)
-			return 0;
-	/* Overlong forms, surrogates, beyond U+10FFFF. */
-	if ((lead == 0xe0 && p[1] < 0xa0) || (lead == 0xed && p[1] > 0x9f) ||
-	    (lead == 0xf0 && p[1] < 0x90) || (lead == 0xf4 && p[1] > 0x8f))
-		return 0;
-	return len;
-}
-
 bool
 nbd_string_ok(const void *text, size_t len)
 {
-	const unsigned char *p = text;
-
-	while (len > 0) {
-		size_t n = *p ? utf8_char(p, len) : 0;
-
-		if (n == 0)
-			return false;
-		p += n;
-		len -= n;
-	}
-	return true;
+	return !(len > 0 && memchr(text, 0, len)) && utf8_valid(text, len);
 }
 
 const char *

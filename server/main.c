@@ -313,9 +313,6 @@ exports_open(struct server *s, struct err *err)
 
 		if (ret < 0) {
 			err_prefix(err, "%s", t->text);
-			if (!c->read_only && (ret == -EACCES || ret == -EROFS))
-				strncat(err->text, " (--read-only serves it without writing)",
-					sizeof(err->text) - strlen(err->text) - 1);
 			return ret;
 		}
 		s->exports.count++;

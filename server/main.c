@@ -395,6 +395,24 @@ server_free(struct server *s)
 	return ret;
 }
 
+/*
+ * From here on a signal waits for signals_watch(): one in between must not
+ * leave a socket behind. Opening devices may take long, and is over.
+ */
+static void
+signals_hold(struct server *s)
+{
+	sigemptyset(&s->signals);
+	sigaddset(&s->signals, SIGTERM);
+	sigaddset(&s->signals, SIGINT);
+	/* The terminal is gone; nothing can be reloaded yet. But nohup(1) means it. */
+	if (signal(SIGHUP, SIG_DFL) == SIG_IGN)
+		signal(SIGHUP, SIG_IGN);
+	else
+		sigaddset(&s->signals, SIGHUP);
+	sigprocmask(SIG_BLOCK, &s->signals, NULL);
+}
+
 /* Everything that may fail, before anything runs. */
 static int
 server_open(struct server *s, struct err *err)
@@ -408,8 +426,10 @@ server_open(struct server *s, struct err *err)
 	if (!s->seats)
 		return err_set(err, -ENOMEM, "out of memory");
 
-	if ((ret = exports_open(s, err)) < 0 ||
-	    (ret = listener_open(&s->listeners, &s->config, err)) < 0 ||
+	if ((ret = exports_open(s, err)) < 0)
+		return ret;
+	signals_hold(s);
+	if ((ret = listener_open(&s->listeners, &s->config, err)) < 0 ||
 	    (ret = loop_new(&s->loop, err)) < 0)
 		return ret;
 	for (unsigned i = 0; i < s->nseats; i++)
@@ -421,14 +441,8 @@ server_open(struct server *s, struct err *err)
 static int
 signals_watch(struct server *s, struct err *err)
 {
-	int fd;
+	int fd = signalfd(-1, &s->signals, SFD_CLOEXEC | SFD_NONBLOCK);
 
-	sigemptyset(&s->signals);
-	sigaddset(&s->signals, SIGTERM);
-	sigaddset(&s->signals, SIGINT);
-	sigaddset(&s->signals, SIGHUP); /* the terminal is gone; nothing can be reloaded yet */
-	sigprocmask(SIG_BLOCK, &s->signals, NULL);
-	fd = signalfd(-1, &s->signals, SFD_CLOEXEC | SFD_NONBLOCK);
 	if (fd < 0)
 		return err_set(err, -errno, "signalfd: %s", strerror(errno));
 	loop_assert();
@@ -520,7 +534,7 @@ int
 main(int argc, char **argv)
 {
 	static struct server server;
-	struct err err;
+	static struct err err;
 	int ret;
 
 	if (stdio_reserve() < 0)

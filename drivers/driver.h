@@ -210,8 +210,6 @@ fifo_pop(struct fifo *f)
 	return r;
 }
 
-enum zone_action { ZONE_REPORT, ZONE_CLOSE, ZONE_FINISH, ZONE_OPEN, ZONE_RESET };
-
 struct wait;
 
 /* A driver's queue functions; the owner thread of the queue calls them. */

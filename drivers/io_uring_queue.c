@@ -620,7 +620,9 @@ io_queue_open(struct blkio *b, bool poll, struct blkioq **qp)
 	memset(q, 0, sizeof(*q));
 	q->dev = dev;
 	q->read_only = dev->target.read_only;
-	q->fua_in_write = dev->target.block && dev->target.direct;
+	/* Where the kernel would flush behind the write, its error could be others': in two steps. */
+	q->fua_in_write =
+		dev->target.block && dev->target.direct && b->limits.supports_fua_natively;
 	/* The first has the device's own description, each other one of its own. */
 	q->fd = -1;
 	if (dev->fd_taken) {

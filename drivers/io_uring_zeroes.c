@@ -332,6 +332,21 @@ zeroes_refused(struct io_queue *q, struct io_request *req)
 	io_queue_go_on(q, req);
 }
 
+/*
+ * Whether a hole was punched where a file has nothing to punch it in: with
+ * "x-strict-eof" those are no zeroes, as a read would fail.
+ */
+static bool
+hole_past_end(const struct io_queue *q, const struct io_request *req)
+{
+	const struct target *t = &q->dev->target;
+	uint64_t size;
+
+	if (t->block || !q->dev->strict_eof)
+		return false;
+	return target_capacity(t, &size) || !range_ok(req->start, req->range_len, size);
+}
+
 void
 io_zeroes_done(struct io_queue *q, struct io_request *req, int res)
 {
@@ -357,6 +372,10 @@ io_zeroes_done(struct io_queue *q, struct io_request *req, int res)
 			io_queue_go_on(q, req);
 			return;
 		}
+	}
+	if (req->phase == PHASE_BODY && req->way == WAY_PUNCH_HOLE && hole_past_end(q, req)) {
+		queue_finish(&q->q, &req->r, -EIO, "the file ends before the range does");
+		return;
 	}
 	if (zeroes_next(q, req, req->phase + 1))
 		io_queue_go_on(q, req);

@@ -49,7 +49,6 @@ loop_assert(void) ANNOTATE_TSA(assert_capability(annotate_loop))
 }
 
 #define printf_fn(fmt, first) __attribute__((format(printf, fmt, first)))
-#define must_check __attribute__((warn_unused_result))
 #define likely(x) __builtin_expect(!!(x), 1)
 #define unlikely(x) __builtin_expect(!!(x), 0)
 

@@ -130,7 +130,9 @@ queue_turn(struct loop_hook *hook)
 	if (q->inflight > 0) {
 		blkioq_set_completion_fd_enabled(q->blkioq, true);
 		q->notify = true;
-		(void)queue_do_io(q);
+		/* It may have had something to submit again. */
+		if (!queue_do_io(q))
+			loop_timer_arm(q->loop, &q->retry, RETRY_NS, queue_retry);
 	}
 }
 

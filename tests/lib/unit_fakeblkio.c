@@ -428,6 +428,10 @@ blkioq_do_io(struct blkioq *q, struct blkio_completion *completions, int min_com
 	int n = 0;
 
 	fake.do_io_calls++;
+	if (fake.do_io_shorts > 0) {
+		fake.do_io_shorts--;
+		return 0;
+	}
 	if (fake.do_io_ret && fake.do_io_fails > 0) {
 		fake.do_io_fails--;
 		return refuse(-fake.do_io_ret, "not now");

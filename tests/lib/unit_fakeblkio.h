@@ -50,6 +50,7 @@ struct fake {
 	/* Behaviour; may change at any time. */
 	bool hold;
 	int (*result)(const struct fake_call *call); /* NULL: all is well */
+	unsigned do_io_shorts;		  /* calls that start what needs another call, first */
 	int do_io_ret;			  /* not 0: what blkioq_do_io() returns */
 	unsigned do_io_fails;		  /* that many times */
 

@@ -108,6 +108,29 @@ def loop_device(path, *options):
         subprocess.run(["losetup", "--detach", device], check=True)
 
 
+@contextlib.contextmanager
+def small_file_system(mebibytes):
+    """A directory with no more space than that."""
+    where = path_for("mnt")
+    os.mkdir(where)
+    run = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={mebibytes}M", "none", where],
+                         stderr=subprocess.PIPE, text=True, check=False)
+    if run.returncode != 0:
+        raise Skip("cannot mount a tmpfs: " + run.stderr.strip())
+    try:
+        yield where
+    finally:
+        # The kernel lets go of a ring's files a moment after its process.
+        for _ in range(GUARD * 20):
+            if subprocess.run(["umount", where], stderr=subprocess.DEVNULL,
+                              check=False).returncode == 0:
+                break
+            time.sleep(0.05)
+        else:
+            subprocess.run(["umount", "--lazy", where], check=True)
+            raise AssertionError("the file system stays busy")
+
+
 class Backend:
     """A disk of one kind: what to serve, with which options, where its bytes are."""
 

@@ -186,11 +186,25 @@ unix_replace(const char *path, const struct sockaddr_un *addr, struct err *err)
 	return 0;
 }
 
+/*
+ * Removes a socket of ours, unless something else has taken its place. While
+ * it is open its inode number belongs to nobody else, so: before its close().
+ */
+static void
+unix_unlink(const char *path, dev_t dev, ino_t ino)
+{
+	struct stat st;
+
+	if (lstat(path, &st) == 0 && st.st_dev == dev && st.st_ino == ino)
+		unlink(path);
+}
+
 static int
 unix_open(struct listener_set *set, const char *path, unsigned mode, struct err *err)
 {
 	struct sockaddr_un addr = { .sun_family = AF_UNIX };
 	struct listener *l;
+	struct stat st;
 	mode_t old;
 	int fd, ret;
 
@@ -213,6 +227,10 @@ unix_open(struct listener_set *set, const char *path, unsigned mode, struct err 
 		err_set(err, ret, "socket %s: %s", path, strerror(-ret));
 		goto close_fd;
 	}
+	if (lstat(path, &st) < 0) {
+		ret = err_set(err, -errno, "socket %s: %s", path, strerror(errno));
+		goto close_fd;
+	}
 	if (chmod(path, mode) < 0 || listen(fd, SOMAXCONN) < 0) {
 		ret = err_set(err, -errno, "socket %s: %s", path, strerror(errno));
 		goto unlink_path;
@@ -223,11 +241,13 @@ unix_open(struct listener_set *set, const char *path, unsigned mode, struct err 
 		goto unlink_path;
 	}
 	l->unlink_path = path;
+	l->dev = st.st_dev;
+	l->ino = st.st_ino;
 	snprintf(l->name, sizeof(l->name), "%s", path);
 	return 0;
 
 unlink_path:
-	unlink(path);
+	unix_unlink(path, st.st_dev, st.st_ino);
 close_fd:
 	close(fd);
 	return ret;
@@ -276,9 +296,12 @@ listener_open(struct listener_set *set, const struct config *config, struct err 
 void
 listener_unlink(const struct listener_set *set)
 {
-	for (unsigned i = 0; i < set->count; i++)
-		if (set->listeners[i].unlink_path)
-			unlink(set->listeners[i].unlink_path);
+	for (unsigned i = 0; i < set->count; i++) {
+		const struct listener *l = &set->listeners[i];
+
+		if (l->unlink_path)
+			unix_unlink(l->unlink_path, l->dev, l->ino);
+	}
 	if (set->private_dir)
 		rmdir(set->private_dir);
 }

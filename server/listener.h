@@ -4,7 +4,7 @@
  *
  * 1. All sockets are bound before anybody is served; accepting begins later.
  * 2. A unix socket that nobody answers on is replaced; anything else at its
- *    path is an error. Our own is removed at the end.
+ *    path is an error. Our own is removed at the end, if it is still there.
  * 3. Context: main, and coroutines on main's loop.
  */
 #ifndef SERVER_LISTENER_H
@@ -13,6 +13,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <sys/types.h>
 
 #include "blk/co_lock.h"
 #include "blk/loop.h"
@@ -28,6 +29,8 @@ struct listener {
 	uint16_t port;		      /* the real one */
 	char name[LISTENER_NAME_MAX]; /* address or path, for log and URI */
 	const char *unlink_path;      /* to remove at the end, or NULL */
+	dev_t dev;		      /* what bind() has made there, */
+	ino_t ino;		      /* and nothing else is removed */
 	struct listener_set *set;
 	struct loop_op op;
 };

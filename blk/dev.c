@@ -20,7 +20,7 @@
 #include "blkio-ext.h"
 #include "blkio.h"
 
-/* Entries of a queue's ring. A driver keeps what is beyond in line itself. */
+/* Entries of a queue's ring, by default. A driver keeps what is beyond in line itself. */
 #define QUEUE_ENTRIES 256
 
 /* --- Limits ----------------------------------------------------------------- */
@@ -244,6 +244,12 @@ connect_and_start(struct dev *dev, const struct dev_config *config, struct err *
 	if (ret < 0)
 		return blkio_error(ret, err);
 
+	/* A default, which the operator may change. */
+	ret = blkio_set_int(dev->blkio, "num-entries", QUEUE_ENTRIES);
+	if (ret < 0 && ret != -ENOENT) {
+		blkio_error(ret, err);
+		return err_prefix(err, "property num-entries=%d", QUEUE_ENTRIES);
+	}
 	ret = set_props(dev, config, true, &later, err);
 	if (ret < 0)
 		return ret;
@@ -251,11 +257,6 @@ connect_and_start(struct dev *dev, const struct dev_config *config, struct err *
 	if (ret < 0) {
 		blkio_error(ret, err);
 		return err_prefix(err, "property num-queues=%u", config->nqueues);
-	}
-	ret = blkio_set_int(dev->blkio, "num-entries", QUEUE_ENTRIES);
-	if (ret < 0 && ret != -ENOENT) {
-		blkio_error(ret, err);
-		return err_prefix(err, "property num-entries=%d", QUEUE_ENTRIES);
 	}
 	ret = set_bool_if_known(dev, BLKIO_EXT_SINGLE_ISSUER, true, err);
 	if (ret < 0)

@@ -184,9 +184,9 @@ note_set(struct blkio *b, const char *name, const char *value)
 {
 	size_t n = strlen(fake.props);
 
-	if (strcmp(name, "late") == 0 && !b->connected)
+	if (!b->connected && (strcmp(name, "late") == 0 || strcmp(name, "num-entries") == 0))
 		return refuse(ENODEV, "too early");
-	if (strcmp(name, "unknown") == 0)
+	if (strcmp(name, "unknown") == 0 || (fake.missing && strcmp(name, fake.missing) == 0))
 		return missing(name);
 	if (strcmp(name, "read-only") == 0)
 		fake.read_only = strcmp(value, "true") == 0;
@@ -210,8 +210,6 @@ blkio_set_int(struct blkio *b, const char *name, int value)
 {
 	char text[16];
 
-	if (strcmp(name, "num-entries") == 0)
-		return missing(name);
 	if (strcmp(name, "num-queues") == 0)
 		fake.queues = (unsigned)value;
 	snprintf(text, sizeof(text), "%d", value);

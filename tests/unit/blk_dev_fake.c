@@ -84,7 +84,11 @@ START_TEST(a_property_is_missing)
 		check_refused(-ENOENT, "property", names[i]);
 	}
 	reset();
-	fake.missing = "direct"; /* not every driver has it */
+	/* Not every driver has these. */
+	fake.missing = "direct";
+	check_opens(&dev);
+	dev_close(dev);
+	fake.missing = "num-entries";
 	check_opens(&dev);
 	dev_close(dev);
 }
@@ -167,18 +171,20 @@ END_TEST
 /* Before connecting, or after it where only that works; extensions may be unknown. */
 START_TEST(when_properties_are_set)
 {
-	struct dev_prop props[] = { { "early", "1" }, { "late", "2" }, { "third", "3" } };
+	struct dev_prop props[] = {
+		{ "early", "1" }, { "late", "2" }, { "third", "3" }, { "num-entries", "32" }
+	};
 	struct dev *dev;
 
 	reset();
 	config.props = props;
-	config.nprops = 3;
+	config.nprops = 4;
 	config.cache = DEV_CACHE_NONE;
 	config.read_only = true;
 	config.nqueues = 3;
 	check_opens(&dev);
-	ck_assert_str_eq(fake.props, "direct=true read-only=true early=1 third=3 +late=2 "
-				     "+num-queues=3 ");
+	ck_assert_str_eq(fake.props, "direct=true read-only=true early=1 third=3 "
+				     "+num-entries=256 +late=2 +num-entries=32 +num-queues=3 ");
 	ck_assert_ptr_nonnull(dev_queue(dev, 2));
 	dev_close(dev);
 

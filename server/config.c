@@ -318,6 +318,30 @@ target_add(struct config *config, const char *text, struct err *err)
 	return target_parse(config, &targets[config->ntargets++], err);
 }
 
+/*
+ * What blkgate says itself is no property of the operator's: it relies on it, or
+ * an option has the say.
+ */
+static int
+props_check(const struct config *config, const struct config_target *t, struct err *err)
+{
+	for (unsigned i = 0; i < t->nprops; i++) {
+		const struct dev_prop *p = &t->props[i];
+
+		if (strncmp(p->name, "x-", 2) == 0)
+			return err_set(err, -EINVAL, "target %s: %s=%s: is set by blkgate itself",
+				       t->text, p->name, p->value);
+		if (strcmp(p->name, "num-queues") == 0)
+			return err_set(err, -EINVAL, "target %s: %s=%s: is set by --workers",
+				       t->text, p->name, p->value);
+		if (config->read_only && strcmp(p->name, "read-only") == 0 &&
+		    strcmp(p->value, "true") != 0)
+			return err_set(err, -EINVAL, "target %s: %s=%s: contradicts --read-only",
+				       t->text, p->name, p->value);
+	}
+	return 0;
+}
+
 /* The last component of a path, or the driver's name where there is none. */
 static const char *
 basename_of(const struct config_target *t)
@@ -623,6 +647,9 @@ config_parse(struct config *config, int argc, char **argv, struct err *err)
 			       "no TARGET: name a disk image, a block device or mem:SIZE");
 	for (; optind < argc; optind++)
 		if ((ret = target_add(config, argv[optind], err)) < 0)
+			return ret;
+	for (unsigned i = 0; i < config->ntargets; i++)
+		if ((ret = props_check(config, &config->targets[i], err)) < 0)
 			return ret;
 	if ((ret = names_assign(config, names.export_name, names.description,
 				names.default_export, err)) < 0)

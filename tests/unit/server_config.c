@@ -416,6 +416,12 @@ START_TEST(wrong_targets)
 	bad("drv:/a,p", "drv:/a,p", "PROPERTY=VALUE");
 	bad("drv:/a,=v", "=v", "PROPERTY=VALUE");
 	bad("drv:/a,p=1,q", " q", "PROPERTY=VALUE");
+	bad("drv:/a,x-p=1", "drv:/a,x-p=1", "x-p=1", "set by blkgate");
+	bad("/b drv:/a,num-queues=1", "drv:/a,num-queues=1", "--workers");
+	bad("-r drv:/a,read-only=false", "read-only=false", "--read-only");
+	bad("drv:/a,read-only=1 --readonly", "read-only=1", "--read-only");
+	good("drv:/a,read-only=false");
+	good("-r drv:/a,read-only=true");
 	bad("mem:much", "mem:much", "size much", "k, M, G or T");
 	bad("mem:-1", "mem:-1", "size -1");
 	bad("mem:+1", "size +1");

@@ -80,7 +80,10 @@
 #define LIMIT_SHUTDOWN_S 10u /* default of --shutdown-timeout */
 /* A log line; a pipe takes one in one piece (PIPE_BUF). */
 #define LIMIT_LOG_LINE 640u
-/* Lines of one connection about failed requests, per second. */
+/*
+ * Lines a second: about the failed requests of one connection; about all
+ * handshakes that fail; about all connections that are dropped afterwards.
+ */
 #define LIMIT_LOG_BURST 5u
 
 _Static_assert(LIMIT_PAYLOAD_SERVED <= BUF_BYTES_MAX, "one buffer holds the largest request");

@@ -8,6 +8,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "limits.h"
@@ -68,27 +69,78 @@ report_dropped(void)
 		__atomic_fetch_add(&dropped, n, __ATOMIC_RELAXED);
 }
 
-void
-log_line(enum log_level level, const char *fmt, ...)
+static void
+line_out(enum log_level level, uint64_t suppressed, const char *fmt, va_list ap)
 {
-	char line[LIMIT_LOG_LINE];
+	char line[LIMIT_LOG_LINE], tail[40] = "";
 	size_t len, room = sizeof(line) - 1; /* the newline's place */
-	va_list ap;
 	int n;
 
-	if (!log_wants(level))
-		return;
+	if (suppressed > 0)
+		room -= (size_t)snprintf(tail, sizeof(tail), " suppressed=%llu",
+					 (unsigned long long)suppressed);
 	len = (size_t)snprintf(line, room, "%s ", level_names[level]);
-	va_start(ap, fmt);
 	n = vsnprintf(line + len, room - len, fmt, ap);
-	va_end(ap);
 	if (n > 0)
 		len = MIN(len + (size_t)n, room - 1);
-	line[len++] = '\n';
+	len += (size_t)sprintf(line + len, "%s\n", tail);
 
 	report_dropped();
 	if (!write_line(line, len))
 		__atomic_fetch_add(&dropped, 1, __ATOMIC_RELAXED);
+}
+
+void
+log_line(enum log_level level, const char *fmt, ...)
+{
+	va_list ap;
+
+	if (!log_wants(level))
+		return;
+	va_start(ap, fmt);
+	line_out(level, 0, fmt, ap);
+	va_end(ap);
+}
+
+bool
+log_limit_pass(struct log_limit *limit, uint64_t now_ns, uint64_t *suppressed)
+{
+	uint64_t second = now_ns / LIMIT_MS(1000);
+
+	if (second != limit->second) {
+		limit->second = second;
+		limit->lines = 0;
+	}
+	if (limit->lines == LIMIT_LOG_BURST) {
+		limit->suppressed++;
+		return false;
+	}
+	limit->lines++;
+	*suppressed = limit->suppressed;
+	limit->suppressed = 0;
+	return true;
+}
+
+void
+log_limited(struct log_limit *limit, enum log_level level, const char *fmt, ...)
+{
+	static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+	uint64_t suppressed;
+	struct timespec ts;
+	va_list ap;
+	bool pass;
+
+	if (!log_wants(level))
+		return;
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	pthread_mutex_lock(&lock);
+	pass = log_limit_pass(limit, (uint64_t)ts.tv_sec * LIMIT_MS(1000), &suppressed);
+	pthread_mutex_unlock(&lock);
+	if (!pass)
+		return;
+	va_start(ap, fmt);
+	line_out(level, suppressed, fmt, ap);
+	va_end(ap);
 }
 
 const char *

@@ -7,13 +7,15 @@
  * 2. Any thread may log. A line goes out in one write and never blocks: when
  *    stderr does not take it the line is dropped and counted, and the next
  *    line that gets through says how many were.
- * 3. Strings that a peer chose go through log_quote().
+ * 3. Strings that a peer chose go through log_quote(), and lines that peers can
+ *    cause at will through log_limited().
  */
 #ifndef SERVER_LOG_H
 #define SERVER_LOG_H
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "base/annotate.h"
 
@@ -33,6 +35,26 @@ void log_line(enum log_level level, const char *fmt, ...) printf_fn(2, 3);
 		if (log_wants(LOG_DEBUG)) \
 			log_line(LOG_DEBUG, __VA_ARGS__); \
 	} while (0)
+
+/* Lines of one kind; zeroed at first. */
+struct log_limit {
+	uint64_t second; /* in which the last line went out */
+	unsigned lines;	 /* that went out in it */
+	uint64_t suppressed;
+};
+
+/*
+ * log_line(), but of one LIMIT only LIMIT_LOG_BURST lines a second go out. The
+ * next that does says how many did not: suppressed=N.
+ */
+void log_limited(struct log_limit *limit, enum log_level level, const char *fmt, ...)
+	printf_fn(3, 4);
+
+/*
+ * Whether one more may go out at NOW_NS; then *SUPPRESSED is how many did not
+ * since the last one, else it is counted. For log_limited() and its test.
+ */
+bool log_limit_pass(struct log_limit *limit, uint64_t now_ns, uint64_t *suppressed);
 
 /* Longest log_quote() result with its NUL: 80 bytes of text, each escaped. */
 #define LOG_QUOTE_MAX (80 * 4 + 6)

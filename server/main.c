@@ -56,6 +56,7 @@ struct server {
 	struct listener_client clients;
 	uint64_t next_conn;
 	unsigned conns, handshakes;
+	struct log_limit refused;
 	struct co_waitq admission; /* listeners that wait for a connection to go */
 	struct co_waitq changed;   /* shutdown_main() waits: conns, running workers */
 
@@ -109,7 +110,8 @@ conn_begin(struct server *s, int rfd, int wfd)
 	ret = conn_new(&conn, ++s->next_conn, rfd, wfd, peer, seat->worker, &s->exports,
 		       &s->conn_owner);
 	if (ret < 0) {
-		log_error("connection refused peer=%s error=\"%s\"", peer, strerror(-ret));
+		log_limited(&s->refused, LOG_ERROR, "connection refused peer=%s error=\"%s\"", peer,
+			    strerror(-ret));
 		return ret;
 	}
 	s->conns++;

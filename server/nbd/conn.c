@@ -18,6 +18,8 @@
 #include "conn.h"
 
 #include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -224,22 +226,16 @@ conn_transmit(struct conn *conn)
 void
 conn_log_failure(struct conn *conn, const struct request *req, int ret)
 {
-	uint64_t second = loop_now(conn->chan.loop) / LIMIT_MS(1000);
 	char quoted[LOG_QUOTE_MAX];
 
 	if (ret == -ENOTSUP)
 		return; /* an answer, not a failure */
-	if (second != conn->log_second) {
-		conn->log_second = second;
-		conn->log_count = 0;
-	}
-	if (conn->log_count++ >= LIMIT_LOG_BURST)
-		return;
-	log_error("request failed export=%s command=%s offset=%llu length=%u error=\"%s\" "
-		  "conn=%llu peer=%s",
-		  log_quote(quoted, conn->exp->name, strlen(conn->exp->name)),
-		  nbd_cmd_name(req->nbd.command), (unsigned long long)req->nbd.offset,
-		  req->nbd.length, strerror(-ret), (unsigned long long)conn->id, conn->peer);
+	log_limited(&conn->failures, LOG_ERROR,
+		    "request failed export=%s command=%s offset=%llu length=%u error=\"%s\" "
+		    "conn=%llu peer=%s",
+		    log_quote(quoted, conn->exp->name, strlen(conn->exp->name)),
+		    nbd_cmd_name(req->nbd.command), (unsigned long long)req->nbd.offset,
+		    req->nbd.length, strerror(-ret), (unsigned long long)conn->id, conn->peer);
 }
 
 /* --- Life on the worker ----------------------------------------------------- */
@@ -290,11 +286,27 @@ owner_closed(struct loop_call *call)
 	conn->owner->closed(conn->owner, conn);
 }
 
+/* Of all connections: whoever reconnects does not get more. */
+static struct log_limit handshakes, transmissions;
+
+void
+conn_log_handshake(struct conn *conn, const char *fmt, ...)
+{
+	char text[480];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	log_limited(&handshakes, LOG_WARNING, "%s conn=%llu peer=%s", text,
+		    (unsigned long long)conn->id, conn->peer);
+}
+
 /* Leaving is ordinary; the rest is worth a line. */
 static void
-log_end(const struct conn *conn, const char *during, int ret)
+log_end(struct conn *conn, const char *during, int ret)
 {
-	bool quiet = ret == 0 || ret == -ENODATA || ret == -ESHUTDOWN ||
+	bool quiet = ret == 0 || conn->end_logged || ret == -ENODATA || ret == -ESHUTDOWN ||
 		     (!conn->exp && (ret == -ECONNRESET || ret == -EPIPE));
 
 	if (quiet)
@@ -302,8 +314,13 @@ log_end(const struct conn *conn, const char *during, int ret)
 			  (unsigned long long)conn->id, conn->peer, during,
 			  ret == 0 ? "goodbye" : strerror(-ret));
 	else
-		log_warning("connection dropped conn=%llu peer=%s during=%s error=\"%s\"",
+		log_limited(conn->negotiated ? &transmissions : &handshakes, LOG_WARNING,
+			    "connection dropped conn=%llu peer=%s during=%s error=\"%s\"",
 			    (unsigned long long)conn->id, conn->peer, during, strerror(-ret));
+	if (conn->failures.suppressed > 0)
+		log_error("more requests failed conn=%llu peer=%s suppressed=%llu",
+			  (unsigned long long)conn->id, conn->peer,
+			  (unsigned long long)conn->failures.suppressed);
 }
 
 static void
@@ -351,8 +368,7 @@ conn_arrived(struct loop_call *call)
 	chan_attach(&conn->chan, loop);
 	if (co_spawn(loop_sched(loop), CO_STACK_CONN, NULL, conn_main, conn) == 0)
 		return;
-	log_error("connection refused conn=%llu peer=%s error=\"out of memory\"",
-		  (unsigned long long)conn->id, conn->peer);
+	conn_log_handshake(conn, "connection refused error=\"out of memory\"");
 	chan_close(&conn->chan);
 	loop_call(conn->owner->loop, &conn->closed_call, owner_closed);
 }

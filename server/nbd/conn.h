@@ -24,6 +24,7 @@
 #include "request.h"
 #include "server/export.h"
 #include "server/limits.h"
+#include "server/log.h"
 #include "server/worker.h"
 
 #define CONN_PEER_MAX 96
@@ -53,6 +54,7 @@ struct conn {
 	/* Set by the handshake. */
 	bool negotiating;   /* it is under way: the timer is its own */
 	bool negotiated;    /* it led to transmission; the owner was told */
+	bool end_logged;    /* why it ends: no second line about that */
 	struct export *exp; /* entered; NULL before */
 	struct queue *queue;
 	struct request_limits limits;
@@ -70,8 +72,7 @@ struct conn {
 	struct list replies; /* of request.link, oldest first */
 	bool replies_end;
 	struct loop_hook reply_hook;
-	uint64_t log_second; /* rate limit of conn_log_failure() */
-	unsigned log_count;
+	struct log_limit failures; /* lines of conn_log_failure() */
 	struct iovec send_iov[LIMIT_SEND_SEGMENTS];
 };
 
@@ -93,6 +94,9 @@ void conn_slot_put(struct conn *conn, struct request *req) loop_fn;
 
 /* Gives the request's payload memory back; without any it does nothing. */
 void conn_payload_put(struct conn *conn, struct request *req) loop_fn;
+
+/* One rate-limited warning about what a client has done wrong in its handshake. */
+void conn_log_handshake(struct conn *conn, const char *fmt, ...) printf_fn(2, 3);
 
 /* One rate-limited line about a request that the device failed. */
 void conn_log_failure(struct conn *conn, const struct request *req, int ret);

@@ -219,14 +219,14 @@ next_option(struct handshake *h)
 	if (!nbd_option_parse(bytes, &h->opt))
 		return -EPROTO;
 	if (h->opt.len > LIMIT_OPTION_BYTES) {
-		log_warning("option too long conn=%llu peer=%s option=%s length=%u limit=%u",
-			    (unsigned long long)h->conn->id, h->conn->peer,
-			    nbd_opt_name(h->opt.number), h->opt.len, LIMIT_OPTION_BYTES);
+		conn_log_handshake(h->conn, "option too long option=%s length=%u limit=%u",
+				   nbd_opt_name(h->opt.number), h->opt.len, LIMIT_OPTION_BYTES);
+		h->conn->end_logged = true;
 		return -EMSGSIZE;
 	}
 	if (++h->options > max) {
-		log_warning("too many options conn=%llu peer=%s limit=%u",
-			    (unsigned long long)h->conn->id, h->conn->peer, max);
+		conn_log_handshake(h->conn, "too many options limit=%u", max);
+		h->conn->end_logged = true;
 		return -EMSGSIZE;
 	}
 	return 0;
@@ -249,8 +249,9 @@ greet(struct handshake *h)
 		return ret;
 	flags = get_be32(bytes);
 	if (flags & ~known) {
-		log_warning("unknown client flags conn=%llu peer=%s flags=0x%x known=0x%x",
-			    (unsigned long long)h->conn->id, h->conn->peer, flags, known);
+		conn_log_handshake(h->conn, "unknown client flags flags=0x%x known=0x%x", flags,
+				   known);
+		h->conn->end_logged = true;
 		return -EPROTO;
 	}
 	h->fixed = flags & NBD_FLAG_FIXED_NEWSTYLE;

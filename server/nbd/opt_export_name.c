@@ -15,9 +15,9 @@ refuse(struct handshake *h, uint32_t len, const char *why)
 {
 	char quoted[LOG_QUOTE_MAX];
 
-	log_warning("export refused conn=%llu peer=%s export=%s reason=\"%s\"",
-		    (unsigned long long)h->conn->id, h->conn->peer,
-		    log_quote(quoted, h->name, len), why);
+	conn_log_handshake(h->conn, "export refused export=%s reason=\"%s\"",
+			   log_quote(quoted, h->name, len), why);
+	h->conn->end_logged = true;
 	return -EACCES;
 }
 

@@ -135,9 +135,8 @@ opt_co_info_or_go(struct handshake *h)
 
 	ret = handshake_choose(h, exp, &err);
 	if (ret < 0) {
-		log_warning("export refused conn=%llu peer=%s export=%s reason=\"%s\"",
-			    (unsigned long long)h->conn->id, h->conn->peer,
-			    log_quote(quoted, h->name, w.name_len), err.text);
+		conn_log_handshake(h->conn, "export refused export=%s reason=\"%s\"",
+				   log_quote(quoted, h->name, w.name_len), err.text);
 		return handshake_co_error(h, ret == -EBUSY ? NBD_REP_ERR_POLICY :
 							     NBD_REP_ERR_UNKNOWN,
 					  "%s", err.text);

@@ -117,6 +117,60 @@ START_TEST(long_lines_are_cut)
 }
 END_TEST
 
+/* --- Limits ----------------------------------------------------------------- */
+
+START_TEST(a_limit_per_second)
+{
+	const uint64_t second = LIMIT_MS(1000);
+	struct log_limit limit = { 0 };
+	uint64_t suppressed;
+
+	for (uint64_t now = 0; now < 3; now++) {
+		for (unsigned i = 0; i < LIMIT_LOG_BURST; i++) {
+			suppressed = 99;
+			ck_assert(log_limit_pass(&limit, now * second + i, &suppressed));
+			/* Told once, by the first one after. */
+			ck_assert_uint_eq(suppressed, now > 0 && i == 0 ? 7 : 0);
+		}
+		for (unsigned i = 0; i < 7; i++) {
+			suppressed = 99;
+			ck_assert(!log_limit_pass(&limit, now * second + second - 1, &suppressed));
+			ck_assert_uint_eq(suppressed, 99);
+		}
+	}
+	/* Silence for long loses nothing. */
+	ck_assert(log_limit_pass(&limit, 100000 * second, &suppressed));
+	ck_assert_uint_eq(suppressed, 7);
+}
+END_TEST
+
+START_TEST(limited_lines)
+{
+	struct log_limit limit = { 0 }, other = { 0 };
+	char text[2 * LIMIT_LOG_LINE];
+	const char *out;
+
+	capture();
+	log_limited(&limit, LOG_WARNING, "peer wrong conn=%d", 1);
+	ck_assert_str_eq(output(), "warning peer wrong conn=1\n");
+	limit.suppressed = 12;
+	log_limited(&other, LOG_ERROR, "other");
+	log_limited(&limit, LOG_DEBUG, "not a line");
+	ck_assert_str_eq(output(), "error other\n");
+	log_limited(&limit, LOG_WARNING, "peer wrong");
+	ck_assert_str_eq(output(), "warning peer wrong suppressed=12\n");
+	/* The count is not what is cut. */
+	memset(text, 'y', sizeof(text) - 1);
+	text[sizeof(text) - 1] = '\0';
+	limit.suppressed = UINT64_MAX;
+	log_limited(&limit, LOG_INFO, "%s", text);
+	out = output();
+	ck_assert_uint_le(strlen(out), LIMIT_LOG_LINE);
+	ck_assert_str_eq(strchr(out, 's'), "suppressed=18446744073709551615\n");
+	release();
+}
+END_TEST
+
 /* --- Nobody reads ----------------------------------------------------------- */
 
 /* Fills the pipe to the last byte. */
@@ -280,5 +334,6 @@ START_TEST(quoting_long_text)
 }
 END_TEST
 
-UNIT_MAIN(lines, levels, long_lines_are_cut, a_full_pipe_drops, a_closed_pipe_drops,
+UNIT_MAIN(lines, levels, long_lines_are_cut, a_limit_per_second, limited_lines,
+	  a_full_pipe_drops, a_closed_pipe_drops,
 	  several_threads, quoting_every_byte, quoting_long_text)

@@ -6,11 +6,13 @@
  * the rings; start the workers; accept. After that main's own loop admits
  * clients, hands each to the least loaded worker, and waits for a signal.
  *
- * Stopping (shutdown_main): no more clients; every connection drains; when the
- * last has gone, or after --shutdown-timeout, the workers flush and end.
+ * Stopping (shutdown_main): no more clients; every connection drains, until
+ * --shutdown-timeout; when the last has gone the workers flush, which is given
+ * its time, and end.
  *
  * Exit status: 0 after a clean end, 1 when start-up failed, requests had to be
- * abandoned or the last flush failed, 2 for a wrong command line.
+ * abandoned or the last flush failed or was not waited for, 2 for a wrong
+ * command line.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -183,6 +185,8 @@ deadline_reached(struct loop_timer *timer)
 	struct server *s = container_of(timer, struct server, deadline);
 
 	loop_assert();
+	if (s->conns == 0)
+		return; /* shutdown_main() is about to flush */
 	log_warning("shutdown timeout connections=%u", s->conns);
 	for (unsigned i = 0; i < s->nseats; i++)
 		worker_abort(s->seats[i].worker);
@@ -213,12 +217,14 @@ shutdown_main(void *arg)
 	listener_close(&s->listeners);
 	while (s->conns > 0)
 		co_waitq_wait(&s->changed, sched);
+	/* What clients have written is worth any wait; a second signal ends it. */
+	loop_timer_disarm(&s->deadline);
 
+	log_info("flushing");
 	for (unsigned i = 0; i < s->nseats; i++)
 		worker_stop(s->seats[i].worker, s->loop, &s->seats[i].stopped_call, worker_stopped);
 	while (s->workers_running > 0)
 		co_waitq_wait(&s->changed, sched);
-	loop_timer_disarm(&s->deadline);
 	loop_co_unwatch(&s->signal_watch);
 	loop_stop(s->loop);
 }
@@ -251,9 +257,12 @@ signal_readable(struct loop_watch *watch)
 			shutdown_begin(s);
 		} else if (info.ssi_signo != SIGHUP) {
 			/* A closing terminal sends SIGHUP more than once: no impatience. */
-			log_warning("second signal, leaving at once connections=%u", s->conns);
+			bool unflushed = s->workers_running > 0;
+
+			log_warning("second signal, leaving at once%s connections=%u",
+				    unflushed ? " without the last flush" : "", s->conns);
 			listener_unlink(&s->listeners);
-			_exit(s->workers_running > 0);
+			_exit(unflushed);
 		}
 	}
 }

@@ -25,6 +25,8 @@
 
 /* How long to wait before accepting again when descriptors or memory are short. */
 #define ACCEPT_RETRY_NS LIMIT_MS(100)
+/* How long nothing must have failed until that is over; they go one by one. */
+#define ACCEPT_CALM_NS LIMIT_MS(1000)
 
 static struct listener *
 listener_add(struct listener_set *set, int fd)
@@ -335,6 +337,26 @@ is_passing(int error)
 	}
 }
 
+/* Accepting has failed for want of something: said once, until it is over. */
+static void co_fn
+accept_failed(struct listener *l, int error)
+{
+	if (!l->failing)
+		log_warning("cannot accept listener=%s error=\"%s\"", l->name, strerror(-error));
+	l->failing = true;
+	l->failed_ns = loop_now(l->set->loop);
+	loop_co_sleep(l->set->loop, ACCEPT_RETRY_NS);
+}
+
+static void
+accept_succeeded(struct listener *l)
+{
+	if (!l->failing || loop_now(l->set->loop) - l->failed_ns < ACCEPT_CALM_NS)
+		return;
+	l->failing = false;
+	log_info("accepting again listener=%s", l->name);
+}
+
 static void
 accept_main(void *arg)
 {
@@ -351,13 +373,13 @@ accept_main(void *arg)
 			return;
 		fd = loop_co_accept(set->loop, &l->op, l->fd);
 		if (fd >= 0) {
+			accept_succeeded(l);
 			/* Small replies must not wait for acknowledgements of others. */
 			if (l->is_tcp)
 				setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
 			set->client->accepted(set->client, fd);
 		} else if (!set->closing && !is_passing(fd)) {
-			log_warning("cannot accept listener=%s error=\"%s\"", l->name, strerror(-fd));
-			loop_co_sleep(set->loop, ACCEPT_RETRY_NS);
+			accept_failed(l, fd);
 		}
 	}
 }

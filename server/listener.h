@@ -33,6 +33,8 @@ struct listener {
 	ino_t ino;		      /* and nothing else is removed */
 	struct listener_set *set;
 	struct loop_op op;
+	bool failing; /* to accept; since when for the last time */
+	uint64_t failed_ns;
 };
 
 struct listener_set {

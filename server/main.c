@@ -21,6 +21,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
@@ -33,6 +34,15 @@
 #include "server/log.h"
 #include "server/nbd/conn.h"
 #include "server/worker.h"
+
+/*
+ * Descriptors. The process: standard streams, main's ring and eventfd, signals.
+ * A worker: ring, eventfd, payload memory. A queue: ring, eventfd, open file; a
+ * RAM disk's has only the second of these.
+ */
+#define FDS_PROCESS 6u
+#define FDS_WORKER 3u
+#define FDS_QUEUE 3u
 
 /* After the shutdown timeout: time for connections to notice. */
 #define ABANDON_NS LIMIT_MS(1000)
@@ -284,6 +294,34 @@ stdio_reserve(void)
 	return 0;
 }
 
+/* The soft limit is for those who use select(2). */
+static void
+fds_raise(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+		return;
+	limit.rlim_cur = limit.rlim_max;
+	setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+/* Running out of them is for later, if ever; but now somebody reads the log. */
+static void
+fds_check(const struct server *s)
+{
+	uint64_t queues = (uint64_t)s->nseats * s->exports.count;
+	uint64_t conns = s->config.single ? 0 : s->config.connections_max;
+	uint64_t needed = FDS_PROCESS + s->listeners.count + FDS_WORKER * s->nseats +
+			  FDS_QUEUE * queues + conns;
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < needed)
+		log_warning("the limit of open files (ulimit -Hn, LimitNOFILE=) may be too low for "
+			    "all exports and connections limit=%llu needed=%llu",
+			    (unsigned long long)limit.rlim_cur, (unsigned long long)needed);
+}
+
 static unsigned
 cpus_allowed(void)
 {
@@ -514,6 +552,7 @@ announce(const struct server *s)
 			  (unsigned long long)exp->dev->limits.request_alignment,
 			  exp->read_only ? " read-only" : "");
 	}
+	fds_check(s);
 	if (s->config.cache == DEV_CACHE_UNSAFE)
 		log_warning("cache=unsafe: flushes do nothing, a crash of the host loses data");
 	if (s->config.default_listen)
@@ -560,6 +599,7 @@ main(int argc, char **argv)
 	}
 	if (server.config.action == CONFIG_SERVE) {
 		log_init(server.config.verbose ? LOG_DEBUG : LOG_INFO);
+		fds_raise();
 		return serve(&server, &err);
 	}
 	if (server.config.action == CONFIG_HELP)

@@ -111,14 +111,15 @@ int
 handshake_choose(struct handshake *h, struct export *exp, struct err *err)
 {
 	struct conn *conn = h->conn;
-	int ret;
 
-	ret = worker_queue(conn->worker, exp, &conn->queue, err);
-	if (ret < 0)
-		return ret;
 	if (!export_enter(exp))
 		return err_set(err, -EBUSY, "the export has its %u clients already",
 			       exp->clients_max);
+	if (worker_queue(conn->worker, exp, &conn->queue, err) < 0) {
+		export_leave(exp);
+		err->code = -ENODEV; /* whatever the driver's was */
+		return err->code;
+	}
 	conn->exp = exp;
 	conn->limits = (struct request_limits){
 		.size_bytes = exp->size_bytes,

@@ -59,8 +59,8 @@ int handshake_co_flush(struct handshake *h) co_fn;
 
 /*
  * The client chose EXP: counts it in and fills conn's exp, queue and limits.
- * -EBUSY when the export has all the clients it may have; else the reason why
- * its device cannot be used.
+ * -EBUSY when the export has all the clients it may have, -ENODEV when its
+ * device cannot be used by this worker now; ERR says why.
  */
 int handshake_choose(struct handshake *h, struct export *exp, struct err *err) loop_fn;
 

@@ -137,9 +137,10 @@ opt_co_info_or_go(struct handshake *h)
 	if (ret < 0) {
 		conn_log_handshake(h->conn, "export refused export=%s reason=\"%s\"",
 				   log_quote(quoted, h->name, w.name_len), err.text);
-		return handshake_co_error(h, ret == -EBUSY ? NBD_REP_ERR_POLICY :
-							     NBD_REP_ERR_UNKNOWN,
-					  "%s", err.text);
+		if (ret == -EBUSY)
+			return handshake_co_error(h, NBD_REP_ERR_POLICY, "%s", err.text);
+		return handshake_co_error(h, NBD_REP_ERR_PLATFORM,
+					  "the server cannot use the export's device now");
 	}
 	ret = send_infos(h, exp, &w);
 	return ret < 0 ? ret : HANDSHAKE_DONE;

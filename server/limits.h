@@ -55,9 +55,12 @@
 /* Segments and bytes of one send. */
 #define LIMIT_SEND_SEGMENTS 256u
 #define LIMIT_SEND_BYTES (1u << 20)
-/* One read of a CACHE request, and how many of a worker are at the device. */
-#define LIMIT_CACHE_PIECE (256u << 10)
-#define LIMIT_CACHE_READS 4u
+/*
+ * One read of a CACHE request, and how many of them a worker has in one turn of
+ * its loop: what others of that worker may have to wait for, each time.
+ */
+#define LIMIT_CACHE_PIECE (128u << 10)
+#define LIMIT_CACHE_READS 1u
 
 /* --- Process ---------------------------------------------------------------- */
 

@@ -214,6 +214,7 @@ conn_transmit(struct conn *conn)
 	chan_set_ahead(&conn->chan, LIMIT_READ_AHEAD);
 
 	ret = conn_reader(conn);
+	conn->reader_ended = true;
 
 	co_group_wait(&conn->requests, sched);
 	reply_finish(conn);

@@ -65,6 +65,7 @@ struct conn {
 	struct co_waitq slot_wait;
 	unsigned inflight;	  /* requests read and not yet answered */
 	bool reader_between;	  /* the reader waits for a next request */
+	bool reader_ended;	  /* no request will follow, and maybe nobody waits for replies */
 	struct co_budget payload; /* what buffers may hold */
 	struct co_group requests;
 	struct co_group writer;

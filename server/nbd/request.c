@@ -111,8 +111,6 @@ request_check(const struct request_limits *limits, const struct nbd_request *req
 		return v;
 	if (req->command == NBD_CMD_READ || req->command == NBD_CMD_WRITE)
 		v.buffer_bytes = req->length;
-	else if (req->command == NBD_CMD_CACHE)
-		v.buffer_bytes = MIN(req->length, LIMIT_CACHE_PIECE);
 	return v;
 }
 
@@ -132,25 +130,49 @@ zero_flags_of(const struct request *req)
 }
 
 /*
+ * Whether a hint is of no more use, or in the way: with the reader waiting for
+ * a slot its client could not even be heard to leave.
+ */
+static bool
+cache_is_over(const struct conn *conn)
+{
+	return conn->chan.aborted || conn->reader_ended || worker_draining(conn->worker) ||
+	       !co_waitq_empty(&conn->slot_wait);
+}
+
+static int co_fn
+cache_piece(struct queue *q, struct request *req, uint64_t off, uint64_t len)
+{
+	struct buf_pool *pool = worker_pool(req->conn->worker);
+	int ret;
+
+	if (cache_is_over(req->conn))
+		return -ECANCELED;
+	buf_co_get(pool, &req->buf, (size_t)MIN(len, LIMIT_CACHE_PIECE));
+	ret = blk_co_read(q, off, req->buf.iov, req->buf.iovcnt);
+	buf_put(pool, &req->buf);
+	return ret;
+}
+
+/*
  * Reads the range once, so that a page cache has it. A hint: no failure counts,
- * it stands back behind real work, and ends with the connection.
+ * and it stands back behind real work. It has memory only while it reads, and
+ * nobody waits for a turn with memory in hand.
  */
 static int co_fn
 cache_range(struct queue *q, struct request *req)
 {
-	struct conn *conn = req->conn;
-	struct co_sem *turns = worker_cache_reads(conn->worker);
+	struct loop *loop = req->conn->chan.loop;
+	struct co_sem *turns = worker_cache_reads(req->conn->worker);
 	uint64_t off = req->nbd.offset, end = off + req->nbd.length;
 	int ret = queue_dev(q)->direct ? -ENOTSUP : 0;
 
-	while (off < end && ret == 0 && !conn->chan.aborted && !worker_draining(conn->worker)) {
-		struct iovec iov = req->buf.iov[0];
-
-		iov.iov_len = (size_t)MIN(end - off, (uint64_t)iov.iov_len);
-		co_sem_down(turns, loop_sched(conn->chan.loop));
-		ret = blk_co_read(q, off, &iov, 1);
+	for (; off < end && ret == 0; off += LIMIT_CACHE_PIECE) {
+		co_sem_down(turns, loop_sched(loop));
+		ret = cache_piece(q, req, off, end - off);
+		/* The next one in the loop's next turn, after the sockets' work. */
+		loop_co_sleep(loop, 0);
 		co_sem_up(turns);
-		off += iov.iov_len;
 	}
 	return 0;
 }

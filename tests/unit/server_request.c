@@ -78,8 +78,6 @@ check(const struct request_limits *l, const struct nbd_request *r)
 	/* Memory only for what is executed, and never more than is served. */
 	if (ret == 0 && (r->command == NBD_CMD_READ || r->command == NBD_CMD_WRITE))
 		buffer = r->length;
-	else if (ret == 0 && r->command == NBD_CMD_CACHE)
-		buffer = MIN(r->length, 256u << 10);
 	if (v.buffer_bytes != buffer)
 		ck_abort_msg("%s: buffer %u, not %u", nbd_cmd_name(r->command), v.buffer_bytes,
 			     buffer);

@@ -38,6 +38,13 @@
 #define LIMIT_CONN_PAYLOAD (64u << 20)
 /* No byte moved within a request or a reply. */
 #define LIMIT_STALL_NS LIMIT_MS(30000)
+/*
+ * Bytes per second that a message must make besides, or a byte now and then
+ * would keep it, and the memory it holds, for ever. Only time in which the
+ * server waits for nothing but the peer counts.
+ */
+#define LIMIT_RATE (64u << 10)
+#define LIMIT_MESSAGE_NS(bytes) (LIMIT_STALL_NS + LIMIT_MS(1000) * (bytes) / LIMIT_RATE)
 /* After a refusal that ends the connection: time for the client to read it. */
 #define LIMIT_LINGER_NS LIMIT_MS(1000)
 /* Received and not yet looked at: a burst of small requests. */

@@ -7,8 +7,11 @@
  * whatever follows it into the read-ahead buffer (chan_co_receive). Who must
  * not wait with memory in hand asks for the bytes first (chan_co_buffer).
  *
- * The path of a write: one send, or as many as the socket needs; each may take
- * the stall limit.
+ * The path of a write: one send, or as many as the socket needs.
+ *
+ * Each receive and each send may take the stall limit, but none may last beyond
+ * the deadline of its message, which begins with the call that reads or writes
+ * it (message_limit): what goes on between two calls is the server's own time.
  */
 #include "chan.h"
 
@@ -22,7 +25,23 @@
 
 _Static_assert(LIMIT_SEND_SEGMENTS <= IOV_MAX, "the kernel takes that many");
 
-/* --- Stall ------------------------------------------------------------------ */
+/* --- Limits of time ---------------------------------------------------------- */
+
+/* When a message of LEN bytes that begins now must be over. */
+static uint64_t
+message_limit(const struct chan *chan, size_t len)
+{
+	return loop_now(chan->loop) + LIMIT_MESSAGE_NS(len);
+}
+
+/* How long the next byte may take of a message that must be over at LIMIT. */
+static uint64_t
+byte_limit(const struct chan *chan, uint64_t limit)
+{
+	uint64_t now = loop_now(chan->loop);
+
+	return limit > now ? MIN(limit - now, LIMIT_STALL_NS) : 0;
+}
 
 static void
 rx_stalled(struct loop_timer *timer)
@@ -53,7 +72,8 @@ receive(struct chan *chan, struct iovec *iov, int iovcnt, enum chan_where where)
 	if (chan->aborted)
 		return chan->aborted;
 	if (where == CHAN_INSIDE)
-		loop_timer_arm(chan->loop, &chan->rx_stall, LIMIT_STALL_NS, rx_stalled);
+		loop_timer_arm(chan->loop, &chan->rx_stall, byte_limit(chan, chan->rx_limit),
+			       rx_stalled);
 	if (!chan->rfd_is_socket)
 		ret = loop_co_readv(chan->loop, &chan->rx, chan->rfd, iov, iovcnt);
 	else if (iovcnt == 1)
@@ -98,6 +118,7 @@ chan_co_buffer(struct chan *chan, size_t len)
 	invariant(len <= LIMIT_READ_AHEAD);
 	if (chan->aborted)
 		return chan->aborted;
+	chan->rx_limit = message_limit(chan, len);
 	while (chan->end - chan->begin < len) {
 		struct iovec iov;
 		int ret;
@@ -132,10 +153,9 @@ ahead_take(struct chan *chan, void *buf, size_t len)
 /* Small reads go through the buffer, the rest of large ones past it. */
 #define DIRECT_MIN 1024
 
-int
-chan_co_read(struct chan *chan, void *buf, size_t len, enum chan_where where)
+static int co_fn
+read_whole(struct chan *chan, char *to, size_t len, enum chan_where where)
 {
-	char *to = buf;
 	size_t done;
 
 	if (chan->aborted)
@@ -143,32 +163,49 @@ chan_co_read(struct chan *chan, void *buf, size_t len, enum chan_where where)
 	done = ahead_take(chan, to, len);
 	while (done < len) {
 		size_t want = len - done < DIRECT_MIN ? 0 : len - done;
-		ssize_t n = chan_co_receive(chan, to + done, want, chan->ahead_max,
-					    done > 0 ? CHAN_INSIDE : where);
+		ssize_t n = chan_co_receive(chan, to + done, want, chan->ahead_max, where);
 
-		if (n == -ENODATA && (done > 0 || where == CHAN_INSIDE))
+		if (n == -ENODATA && where == CHAN_INSIDE)
 			return -ECONNRESET;
 		if (n < 0)
 			return (int)n;
 		done += (size_t)n;
 		done += ahead_take(chan, to + done, len - done);
+		if (where == CHAN_BETWEEN && done > 0) {
+			chan->rx_limit = message_limit(chan, len);
+			where = CHAN_INSIDE;
+		}
 	}
 	return 0;
 }
 
 int
+chan_co_read(struct chan *chan, void *buf, size_t len, enum chan_where where)
+{
+	if (chan->end > chan->begin)
+		where = CHAN_INSIDE;
+	chan->rx_limit = message_limit(chan, len);
+	return read_whole(chan, buf, len, where);
+}
+
+int
 chan_co_readv(struct chan *chan, const struct iovec *iov, int iovcnt)
 {
+	size_t len = 0;
 	int ret = 0;
 
+	for (int i = 0; i < iovcnt; i++)
+		len += iov[i].iov_len;
+	chan->rx_limit = message_limit(chan, len);
 	for (int i = 0; i < iovcnt && ret == 0; i++)
-		ret = chan_co_read(chan, iov[i].iov_base, iov[i].iov_len, CHAN_INSIDE);
+		ret = read_whole(chan, iov[i].iov_base, iov[i].iov_len, CHAN_INSIDE);
 	return ret;
 }
 
 int
 chan_co_skip(struct chan *chan, size_t len)
 {
+	chan->rx_limit = message_limit(chan, len);
 	for (;;) {
 		ssize_t n;
 
@@ -193,7 +230,7 @@ chan_co_send(struct chan *chan, struct iovec *iov, int iovcnt)
 
 	if (chan->aborted)
 		return chan->aborted;
-	loop_timer_arm(chan->loop, &chan->tx_stall, LIMIT_STALL_NS, tx_stalled);
+	loop_timer_arm(chan->loop, &chan->tx_stall, byte_limit(chan, chan->tx_limit), tx_stalled);
 	/* Not MSG_WAITALL: progress must be seen, or a slow peer would look dead. */
 	if (chan->wfd_is_socket)
 		ret = loop_co_sendmsg(chan->loop, &chan->tx, chan->wfd, &msg, 0);
@@ -212,6 +249,7 @@ chan_co_writev(struct chan *chan, struct iovec *iov, int iovcnt)
 
 	for (int i = 0; i < iovcnt; i++)
 		len += iov[i].iov_len;
+	chan->tx_limit = message_limit(chan, len);
 	while (len > 0) {
 		int ret = chan_co_send(chan, iov, MIN(iovcnt, (int)LIMIT_SEND_SEGMENTS));
 		size_t n = (size_t)ret;

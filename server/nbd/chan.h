@@ -6,12 +6,13 @@
  *    one read-ahead buffer, so a burst of small requests costs one receive.
  *    Nobody else touches the descriptors: a TLS layer will stand here.
  * 2. One reader and one writer at a time; they may be two coroutines.
- * 3. While a message is under way some byte must move within the stall limit;
- *    between messages a peer may be silent for ever.
+ * 3. While a message is under way some byte must move within the stall limit,
+ *    and all of it within what its size is worth (LIMIT_MESSAGE_NS). Between
+ *    messages a peer may be silent for ever.
  * 4. After chan_abort() every call, and the one that waits, fails with its
  *    reason. The descriptors stay open until chan_close().
  * 5. Errors: -ENODATA the peer closed between two messages, -ECONNRESET inside
- *    one, -ETIMEDOUT the stall limit, the reason of chan_abort(), or what the
+ *    one, -ETIMEDOUT one of these limits, the reason of chan_abort(), or what the
  *    kernel said.
  */
 #ifndef NBD_CHAN_H
@@ -30,6 +31,7 @@ struct chan {
 	int aborted;			/* 0, or -errno: why */
 	struct loop_op rx, tx;
 	struct loop_timer rx_stall, tx_stall;
+	uint64_t rx_limit, tx_limit; /* on the loop's clock: end of the message under way */
 	char *ahead; /* received, not read: [begin, end) */
 	size_t begin, end;
 	size_t ahead_max; /* bytes one receive may ask for */

@@ -101,7 +101,7 @@ struct reader {
 	int ret;
 };
 
-static uint8_t big[40000];
+static uint8_t big[4 << 20];
 
 static void
 check_stream(const uint8_t *p, size_t len, size_t at)
@@ -276,12 +276,15 @@ static void
 one_read_main(void *arg)
 {
 	struct one_read *r = arg;
+	struct iovec iov[] = { { big, r->len / 2 }, { big + r->len / 2, r->len - r->len / 2 } };
 
 	co_assert();
 	if (r->action == SKIP)
 		r->ret = chan_co_skip(&chan, r->len);
 	else if (r->action == BUFFERED)
 		r->ret = chan_co_buffer(&chan, r->len);
+	else if (r->action == VECTOR)
+		r->ret = chan_co_readv(&chan, iov, ARRAY_SIZE(iov));
 	else
 		r->ret = chan_co_read(&chan, big, r->len, r->where);
 	r->done = true;
@@ -347,40 +350,135 @@ START_TEST(silence_between_messages)
 END_TEST
 
 static void
-check_stalls(struct one_read r)
+check_over(struct one_read *r)
+{
+	unit_loop_until(&u, &r->done);
+	ck_assert_int_eq(r->ret, -ETIMEDOUT);
+	/* For good, also for bytes that are there. */
+	peer_send(0, 100);
+	unit_loop_co(&u, one_read_main, r);
+	ck_assert_int_eq(r->ret, -ETIMEDOUT);
+}
+
+static void
+begin_message(struct one_read *r)
 {
 	start();
-	unit_loop_spawn(&u, NULL, one_read_main, &r);
+	unit_loop_spawn(&u, NULL, one_read_main, r);
 	unit_loop_turns(&u, 2);
-	if (r.where == CHAN_BETWEEN)
+	if (r->where == CHAN_BETWEEN) {
+		unit_loop_pass(&u, 1000 * UNIT_SECOND);
 		peer_send(0, 1); /* now a message is under way */
+	}
 	unit_loop_turns(&u, 2);
+}
+
+static void
+check_stalls(struct one_read r)
+{
+	begin_message(&r);
 	unit_loop_pass(&u, LIMIT_STALL_NS - 1);
 	ck_assert(!r.done);
-	/* A byte within the limit starts it anew, each time. */
-	for (int i = 0; i < 5; i++) {
-		peer_send(0, 1);
-		unit_loop_turns(&u, 3);
-		unit_loop_pass(&u, LIMIT_STALL_NS - 1);
-		ck_assert(!r.done);
-	}
 	unit_loop_pass(&u, 1);
-	unit_loop_until(&u, &r.done);
-	ck_assert_int_eq(r.ret, -ETIMEDOUT);
-	/* It is over for good, also for bytes that are there. */
-	peer_send(0, 100);
-	unit_loop_co(&u, one_read_main, &r);
-	ck_assert_int_eq(r.ret, -ETIMEDOUT);
+	check_over(&r);
 	finish();
 }
 
+static const struct one_read messages[] = {
+	{ CHAN_INSIDE, HEADER, 28, 0, false },
+	{ CHAN_BETWEEN, HEADER, 28, 0, false },
+	{ CHAN_INSIDE, PAYLOAD, 20000, 0, false },
+	{ CHAN_INSIDE, PAYLOAD, sizeof(big), 0, false },
+	{ CHAN_INSIDE, VECTOR, sizeof(big), 0, false },
+	{ CHAN_INSIDE, SKIP, 20000, 0, false },
+	{ CHAN_INSIDE, SKIP, LIMIT_PAYLOAD_DRAINED, 0, false },
+	{ CHAN_INSIDE, BUFFERED, 20000, 0, false },
+};
+
 START_TEST(silence_inside_a_message)
 {
-	check_stalls((struct one_read){ CHAN_INSIDE, HEADER, 28, 0, false });
-	check_stalls((struct one_read){ CHAN_BETWEEN, HEADER, 28, 0, false });
-	check_stalls((struct one_read){ CHAN_INSIDE, PAYLOAD, 20000, 0, false });
-	check_stalls((struct one_read){ CHAN_INSIDE, SKIP, 20000, 0, false });
-	check_stalls((struct one_read){ CHAN_INSIDE, BUFFERED, 20000, 0, false });
+	for (size_t i = 0; i < ARRAY_SIZE(messages); i++)
+		check_stalls(messages[i]);
+}
+END_TEST
+
+START_TEST(a_byte_ends_the_silence)
+{
+	struct one_read r = { CHAN_INSIDE, PAYLOAD, sizeof(big), 0, false };
+
+	begin_message(&r);
+	unit_loop_pass(&u, LIMIT_STALL_NS - 1);
+	peer_send(0, 1);
+	unit_loop_turns(&u, 3);
+	unit_loop_pass(&u, LIMIT_STALL_NS - 1);
+	ck_assert(!r.done);
+	unit_loop_pass(&u, 1);
+	check_over(&r);
+	finish();
+}
+END_TEST
+
+/* A byte now and then keeps no message alive beyond what its size is worth. */
+static void
+check_trickle(struct one_read r)
+{
+	uint64_t limit = LIMIT_MESSAGE_NS(r.len), nap = LIMIT_STALL_NS / 3, left;
+
+	begin_message(&r);
+	for (left = limit; left > nap; left -= nap) {
+		unit_loop_pass(&u, nap);
+		ck_assert(!r.done);
+		peer_send(0, 1);
+		unit_loop_turns(&u, 3);
+	}
+	unit_loop_pass(&u, left - 1);
+	ck_assert(!r.done);
+	unit_loop_pass(&u, 1);
+	check_over(&r);
+	finish();
+}
+
+START_TEST(a_message_that_trickles)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(messages); i++)
+		check_trickle(messages[i]);
+}
+END_TEST
+
+/* Slow, but as fast as is asked for. */
+START_TEST(a_message_at_the_slowest_rate)
+{
+	struct one_read r = { CHAN_INSIDE, PAYLOAD, sizeof(big), 0, false };
+
+	begin_message(&r);
+	unit_loop_pass(&u, LIMIT_STALL_NS - 1);
+	for (size_t at = 0; at < r.len; at += LIMIT_RATE) {
+		ck_assert(!r.done);
+		peer_send(0, MIN(r.len - at, LIMIT_RATE));
+		for (int i = 0; i < 5 && !r.done; i++)
+			unit_loop_turns(&u, 2);
+		unit_loop_pass(&u, UNIT_SECOND);
+	}
+	unit_loop_until(&u, &r.done);
+	ck_assert_int_eq(r.ret, 0);
+	finish();
+}
+END_TEST
+
+/* What the server does between two reads counts for nothing. */
+START_TEST(time_that_is_ours)
+{
+	struct one_read r = { CHAN_INSIDE, BUFFERED, 5000, 0, false };
+
+	start();
+	peer_send(0, 70000);
+	for (int i = 0; i < 10; i++) {
+		unit_loop_co(&u, one_read_main, &r);
+		ck_assert_int_eq(r.ret, 0);
+		r.action = i % 2 ? BUFFERED : PAYLOAD;
+		unit_loop_pass(&u, 1000 * UNIT_SECOND);
+	}
+	finish();
 }
 END_TEST
 
@@ -517,36 +615,59 @@ START_TEST(nobody_reads)
 }
 END_TEST
 
-/* A peer that takes a little every 20 seconds is slow, not dead. */
-static void
-check_slow_reader(size_t len)
+/* A peer that takes RATE bytes a second; whether it gets everything. */
+static bool
+slow_reader_is_served(struct writer w, size_t rate)
 {
-	struct writer w = { .len = len, .iovcnt = 1 };
+	uint64_t begin;
 	int small = 4096;
 	size_t at = 0;
 
 	start();
 	ck_assert_int_eq(setsockopt(chan.wfd, SOL_SOCKET, SO_SNDBUF, &small, sizeof(small)), 0);
 	fill_out();
+	begin = u.now;
 	unit_loop_spawn(&u, NULL, writer_main, &w);
-	while (at < len && !w.done) {
-		/* What the socket holds, so that there is room for a little more. */
+	while (at < w.len && !w.done) {
+		size_t part = MIN(rate, w.len - at), n;
+
+		do {
+			unit_loop_turns(&u, 3);
+			n = peer_receive(at, part);
+			at += n;
+			part -= n;
+		} while (part > 0 && !w.done);
 		unit_loop_turns(&u, 3);
-		at += peer_receive(at, len - at);
-		unit_loop_turns(&u, 3);
-		unit_loop_pass(&u, 20 * UNIT_SECOND);
+		ck_assert(w.done || u.now - begin < LIMIT_MESSAGE_NS(w.len));
+		unit_loop_pass(&u, UNIT_SECOND);
 	}
-	at += peer_receive(at, len - at);
 	unit_loop_until(&u, &w.done);
-	ck_assert_msg(w.ret == 0, "%zu bytes: %s after %zu", len, strerror(-w.ret), at);
+	ck_assert(w.ret == 0 || w.ret == -ETIMEDOUT);
 	finish();
+	return w.ret == 0;
 }
 
 START_TEST(slow_readers)
 {
-	check_slow_reader(50000);
-	check_slow_reader(LIMIT_SEND_BYTES);
-	check_slow_reader(LIMIT_SEND_BYTES + 100000);
+	for (size_t i = 0; i < ARRAY_SIZE(writes); i++) {
+		ck_assert(slow_reader_is_served(writes[i], LIMIT_RATE));
+		ck_assert(writes[i].len < 3 * LIMIT_RATE ||
+			  !slow_reader_is_served(writes[i], LIMIT_RATE / 16));
+	}
+}
+END_TEST
+
+START_TEST(time_between_writes)
+{
+	struct writer w = { .len = 1000, .iovcnt = 1 };
+
+	start();
+	for (int i = 0; i < 10; i++) {
+		unit_loop_co(&u, writer_main, &w);
+		ck_assert_int_eq(w.ret, 0);
+		unit_loop_pass(&u, 1000 * UNIT_SECOND);
+	}
+	finish();
 }
 END_TEST
 
@@ -709,7 +830,9 @@ END_TEST
 
 UNIT_MAIN_IF(unit_loop_possible(), a_stream_in_chunks_of_every_size, a_stream_over_pipes,
 	     every_two_cuts, a_burst_is_one_receive, end_of_stream, silence_between_messages,
-	     silence_inside_a_message, writes_arrive_whole, writes_through_a_narrow_socket,
-	     writes_into_a_pipe, nobody_reads, slow_readers, the_peer_is_gone, abort_ends_reader_and_writer,
+	     silence_inside_a_message, a_byte_ends_the_silence, a_message_that_trickles,
+	     a_message_at_the_slowest_rate, time_that_is_ours, writes_arrive_whole,
+	     writes_through_a_narrow_socket, writes_into_a_pipe, nobody_reads, slow_readers,
+	     time_between_writes, the_peer_is_gone, abort_ends_reader_and_writer,
 	     abort_with_nobody_waiting, linger_until_the_peer_closes, linger_has_an_end,
 	     a_non_blocking_pipe)

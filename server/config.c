@@ -583,14 +583,25 @@ option_apply(struct config *config, struct names *names, int opt, struct err *er
 	return ret;
 }
 
+/*
+ * In the middle of a cluster such as -Zr, argv[optind - 1] is some other option.
+ * It is the culprit where getopt_long(3) has taken all of it: of a long option,
+ * and of a short one that lacks its value at the end of the line.
+ */
 static int
 bad_option(char **argv, int opt, struct err *err)
 {
 	const char *given = argv[optind - 1];
+	bool exists = false;
 
-	if (opt == ':')
+	for (const struct option *o = options; o->name; o++)
+		exists |= o->val == optopt;
+	if (opt == ':' && strncmp(given, "--", 2) == 0)
 		return err_set(err, -EINVAL, "%s: needs a value", given);
-	if (optopt && strncmp(given, "--", 2) == 0)
+	if (opt == ':')
+		return err_set(err, -EINVAL, "-%c: needs a value", optopt);
+	/* Short ones are never given a value that they do not take. */
+	if (optopt && exists)
 		return err_set(err, -EINVAL, "%s: takes no value", given);
 	if (optopt)
 		return err_set(err, -EINVAL, "-%c: there is no such option", optopt);

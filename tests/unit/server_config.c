@@ -311,6 +311,11 @@ START_TEST(wrong_options)
 	bad("/disk -p", "-p", "value");
 	bad("/disk --port", "--port", "value");
 	bad("/disk --cache", "--cache", "value");
+	/* In front of a cluster of options stands one that is not to blame. */
+	bad("--print-uri -Zr /disk", "-Z: there is no such option");
+	bad("--cache=none -rZv /disk", "-Z: there is no such option");
+	bad("--print-uri /disk -rp", "-p: needs a value");
+	bad("--read-o=yes /disk", "--read-o=yes: takes no value");
 	/* It is there, but takes nothing: the text must not deny the option. */
 	bad("--single=yes /disk", "--single", "takes no value");
 	bad("--print-uri=yes /disk", "--print-uri", "takes no value");

@@ -14,6 +14,7 @@
 #include <netinet/tcp.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -27,6 +28,9 @@
 #define ACCEPT_RETRY_NS LIMIT_MS(100)
 /* How long nothing must have failed until that is over; they go one by one. */
 #define ACCEPT_CALM_NS LIMIT_MS(1000)
+
+/* How many ports are tried until one is free on every address. */
+#define PORT_TRIES 32
 
 static struct listener *
 listener_add(struct listener_set *set, int fd)
@@ -138,8 +142,9 @@ loopback_open(struct listener_set *set, uint16_t *port, struct err *err)
 /* --- Unix ------------------------------------------------------------------- */
 
 /*
- * -ECONNREFUSED when nobody listens there, also when that becomes so within
- * half a second: the kernel closes the sockets of a killed server's rings late.
+ * 0 when somebody listens there, -ECONNREFUSED when nobody does, also when that
+ * becomes so within half a second: the kernel closes the sockets of a killed
+ * server's rings late. Else the error that keeps it from us.
  */
 static int
 unix_probe(const struct sockaddr_un *addr)
@@ -147,7 +152,7 @@ unix_probe(const struct sockaddr_un *addr)
 	const struct timespec nap = { .tv_nsec = 25 * 1000 * 1000 };
 	int ret = 0;
 
-	for (int i = 0; i < 20 && ret != -ECONNREFUSED; i++) {
+	for (int i = 0; i < 20 && ret == 0; i++) {
 		int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 
 		if (fd < 0)
@@ -155,6 +160,8 @@ unix_probe(const struct sockaddr_un *addr)
 		if (i > 0)
 			nanosleep(&nap, NULL);
 		ret = connect(fd, (const struct sockaddr *)addr, sizeof(*addr)) < 0 ? -errno : 0;
+		if (ret == -EAGAIN)
+			ret = 0; /* it has a backlog, and that is full */
 		close(fd);
 	}
 	return ret;
@@ -179,8 +186,17 @@ unix_replace(const char *path, const struct sockaddr_un *addr, struct err *err)
 		return err_set(err, -EPERM, "socket %s: belongs to uid %u, not to us", path,
 			       (unsigned)st.st_uid);
 	ret = unix_probe(addr);
-	if (ret != -ECONNREFUSED)
+	if (ret == 0)
 		return err_set(err, -EADDRINUSE, "socket %s: another server listens there", path);
+	if (ret == -EPROTOTYPE)
+		return err_set(err, -EADDRINUSE,
+			       "socket %s: another program has it, for something else than streams",
+			       path);
+	if (ret == -ENOENT)
+		return 0; /* it has gone meanwhile */
+	if (ret != -ECONNREFUSED)
+		return err_set(err, ret, "socket %s: cannot find out who listens there: %s", path,
+			       strerror(-ret));
 	if (unlink(path) < 0)
 		return err_set(err, -errno, "socket %s: cannot replace it: %s", path,
 			       strerror(errno));
@@ -221,8 +237,8 @@ unix_open(struct listener_set *set, const char *path, unsigned mode, struct err 
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return err_set(err, -errno, "socket %s: %s", path, strerror(errno));
-	/* Nobody else may connect before the mode is set. */
-	old = umask(0177);
+	/* With its mode from the first moment, so there is none to set by a path. */
+	old = umask(0777 & ~mode);
 	ret = bind(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0 ? -errno : 0;
 	umask(old);
 	if (ret < 0) {
@@ -233,7 +249,7 @@ unix_open(struct listener_set *set, const char *path, unsigned mode, struct err 
 		ret = err_set(err, -errno, "socket %s: %s", path, strerror(errno));
 		goto close_fd;
 	}
-	if (chmod(path, mode) < 0 || listen(fd, SOMAXCONN) < 0) {
+	if (listen(fd, SOMAXCONN) < 0) {
 		ret = err_set(err, -errno, "socket %s: %s", path, strerror(errno));
 		goto unlink_path;
 	}
@@ -272,22 +288,51 @@ private_open(struct listener_set *set, unsigned mode, struct err *err)
 
 /* --- Public ----------------------------------------------------------------- */
 
-int
-listener_open(struct listener_set *set, const struct config *config, struct err *err)
+/*
+ * One of the dynamic ports (RFC 6335). Not the kernel's choice, which would be
+ * one half of them, odd or even, as long as the first address has any of it.
+ */
+static uint16_t
+port_random(void)
 {
-	uint16_t port = config->port;
+	uint16_t n = 0;
+
+	if (getrandom(&n, sizeof(n), GRND_NONBLOCK) < 0)
+		return 0; /* UNTESTED: only while the machine boots; the kernel's choice then */
+	return 0xc000 | n;
+}
+
+static int
+tcp_open_all(struct listener_set *set, const struct config *config, uint16_t port, struct err *err)
+{
 	int ret = 0;
 
 	for (unsigned i = 0; i < config->nlistens && ret == 0; i++) {
 		const struct config_listen *c = &config->listens[i];
 
 		if (c->unix_path)
-			ret = unix_open(set, c->unix_path, config->socket_mode, err);
-		else if (c->host)
-			ret = tcp_open(set, c->host, &port, err);
-		else
-			ret = loopback_open(set, &port, err);
+			continue;
+		ret = c->host ? tcp_open(set, c->host, &port, err) :
+				loopback_open(set, &port, err);
 	}
+	if (ret < 0)
+		listener_close(set);
+	return ret;
+}
+
+int
+listener_open(struct listener_set *set, const struct config *config, struct err *err)
+{
+	int ret;
+
+	ret = tcp_open_all(set, config, config->port, err);
+	/* Of port 0 the first address gets one that may be taken on the next. */
+	for (int i = 0; i < PORT_TRIES && ret == -EADDRINUSE && config->port == 0; i++)
+		ret = tcp_open_all(set, config, port_random(), err);
+	for (unsigned i = 0; i < config->nlistens && ret == 0; i++)
+		if (config->listens[i].unix_path)
+			ret = unix_open(set, config->listens[i].unix_path, config->socket_mode,
+					err);
 	if (ret == 0 && config->private_socket)
 		ret = private_open(set, config->socket_mode, err);
 	if (ret < 0)

@@ -170,6 +170,45 @@ START_TEST(what_is_there_already)
 }
 END_TEST
 
+START_TEST(what_it_is_not_known)
+{
+	bool root = geteuid() == 0;
+	struct sockaddr_un addr = { .sun_family = AF_UNIX, .sun_path = "sock" };
+	int cwd = open(".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), fd;
+	struct err err;
+
+	enter();
+	/* Relative, so that the directories above need not let us in. */
+	ck_assert_int_eq(chdir(dir), 0);
+	listens[0].unix_path = addr.sun_path;
+
+	/* In use, but not by a server of streams. */
+	fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	ck_assert_int_eq(bind(fd, (struct sockaddr *)&addr, sizeof(addr)), 0);
+	check_refused(-EADDRINUSE, "another program");
+	close(fd);
+	ck_assert_int_eq(listener_open(&set, &config, &err), 0); /* now nobody has it */
+	listener_close(&set);
+
+	/* Ours, but we may not connect. */
+	if (root) {
+		ck_assert_int_eq(chown(".", 65534, (gid_t)-1), 0);
+		ck_assert_int_eq(seteuid(65534), 0);
+	}
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	ck_assert_int_eq(bind(fd, (struct sockaddr *)&addr, sizeof(addr)), 0);
+	ck_assert_int_eq(chmod(addr.sun_path, 0), 0);
+	check_refused(-EACCES, "Permission denied");
+	close(fd);
+	ck_assert_int_eq(unlink(addr.sun_path), 0);
+	if (root)
+		ck_assert_int_eq(seteuid(0), 0);
+	ck_assert_int_eq(fchdir(cwd), 0);
+	close(cwd);
+	leave();
+}
+END_TEST
+
 START_TEST(paths_that_cannot_be)
 {
 	char longer[120];
@@ -343,4 +382,5 @@ START_TEST(peers)
 END_TEST
 
 UNIT_MAIN_IF(unit_loop_possible(), uris, every_byte_of_a_uri, unix_sockets, what_is_there_already,
-	     paths_that_cannot_be, a_private_socket, tcp_sockets, accepting, peers)
+	     what_it_is_not_known, paths_that_cannot_be, a_private_socket, tcp_sockets, accepting,
+	     peers)

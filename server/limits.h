@@ -45,8 +45,9 @@
  */
 #define LIMIT_RATE (64u << 10)
 #define LIMIT_MESSAGE_NS(bytes) (LIMIT_STALL_NS + LIMIT_MS(1000) * (bytes) / LIMIT_RATE)
-/* After a refusal that ends the connection: time for the client to read it. */
+/* After an end that is the server's: time for the client to take what was sent, or some of it. */
 #define LIMIT_LINGER_NS LIMIT_MS(1000)
+#define LIMIT_LINGER_LOOK_NS (LIMIT_LINGER_NS / 8)
 /* Received and not yet looked at: a burst of small requests. */
 #define LIMIT_READ_AHEAD (64u << 10)
 #define LIMIT_READ_AHEAD_HANDSHAKE (4u << 10)

@@ -17,8 +17,10 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <linux/sockios.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "server/limits.h"
@@ -69,8 +71,8 @@ receive(struct chan *chan, struct iovec *iov, int iovcnt, enum chan_where where)
 	struct msghdr msg = { .msg_iov = iov, .msg_iovlen = (size_t)iovcnt };
 	int ret;
 
-	if (chan->aborted)
-		return chan->aborted;
+	if (chan->aborted || chan->stopped)
+		return chan->aborted ? chan->aborted : chan->stopped;
 	if (where == CHAN_INSIDE)
 		loop_timer_arm(chan->loop, &chan->rx_stall, byte_limit(chan, chan->rx_limit),
 			       rx_stalled);
@@ -87,6 +89,8 @@ receive(struct chan *chan, struct iovec *iov, int iovcnt, enum chan_where where)
 		return chan->aborted;
 	if (ret == -EINTR || ret == -EAGAIN)
 		return 0;
+	if (ret < 0 && chan->stopped)
+		return chan->stopped;
 	return ret == 0 ? -ENODATA : ret;
 }
 
@@ -270,19 +274,79 @@ chan_co_writev(struct chan *chan, struct iovec *iov, int iovcnt)
 	return 0;
 }
 
+/* --- The end ---------------------------------------------------------------- */
+
+/* AF_UNIX, AF_INET...; -1: it is none. */
+static int
+socket_domain(int fd)
+{
+	int domain;
+	socklen_t len = sizeof(domain);
+
+	return getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len) == 0 ? domain : -1;
+}
+
+/* Bytes in the socket that the peer (TCP: its kernel) has not taken. */
+static size_t
+unsent(const struct chan *chan)
+{
+	int n;
+
+	return ioctl(chan->wfd, SIOCOUTQ, &n) == 0 && n > 0 ? (size_t)n : 0;
+}
+
+/* What is taken from a unix socket has been read; TCP only stores it at the other end. */
+static bool
+peer_has_all(const struct chan *chan)
+{
+	return chan->unsent == 0 && socket_domain(chan->wfd) == AF_UNIX;
+}
+
+static void
+linger_look(struct loop_timer *timer)
+{
+	struct chan *chan = container_of(timer, struct chan, tx_stall);
+	uint64_t now = loop_now(chan->loop), end;
+	size_t left = unsent(chan);
+
+	loop_assert();
+	if (left < chan->unsent)
+		chan->linger_limit = now + LIMIT_LINGER_NS;
+	chan->unsent = left;
+	end = MIN(chan->linger_limit, chan->tx_limit);
+	if (now >= end || peer_has_all(chan))
+		chan_abort(chan, -ETIMEDOUT);
+	else
+		loop_timer_arm(chan->loop, timer, MIN(LIMIT_LINGER_LOOK_NS, end - now), linger_look);
+}
+
 void
-chan_co_linger(struct chan *chan, uint64_t time_ns)
+chan_co_linger(struct chan *chan)
 {
 	if (!chan->wfd_is_socket || chan->aborted || shutdown(chan->wfd, SHUT_WR) < 0)
 		return;
+	chan->unsent = unsent(chan);
+	if (peer_has_all(chan))
+		return;
+	chan->stopped = 0;
 	chan->begin = chan->end;
-	loop_timer_arm(chan->loop, &chan->tx_stall, time_ns, tx_stalled);
+	chan->tx_limit = message_limit(chan, chan->unsent);
+	chan->linger_limit = loop_now(chan->loop) + LIMIT_LINGER_NS;
+	loop_timer_arm(chan->loop, &chan->tx_stall, LIMIT_LINGER_LOOK_NS, linger_look);
 	while (chan_co_receive(chan, NULL, 0, LIMIT_SKIP, CHAN_BETWEEN) >= 0)
 		chan->begin = chan->end;
 	loop_timer_disarm(&chan->tx_stall);
 }
 
-/* --- Life ------------------------------------------------------------------- */
+void
+chan_stop(struct chan *chan, int reason)
+{
+	invariant(reason < 0);
+	if (chan->stopped)
+		return;
+	chan->stopped = reason;
+	loop_cancel(chan->loop, &chan->rx);
+}
 
 void
 chan_abort(struct chan *chan, int reason)
@@ -295,21 +359,14 @@ chan_abort(struct chan *chan, int reason)
 	loop_cancel(chan->loop, &chan->tx);
 }
 
-static bool
-is_socket(int fd)
-{
-	int type;
-	socklen_t len = sizeof(type);
-
-	return getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) == 0;
-}
+/* --- Life ------------------------------------------------------------------- */
 
 int
 chan_init(struct chan *chan, int rfd, int wfd)
 {
 	*chan = (struct chan){ .rfd = rfd, .wfd = wfd, .ahead_max = LIMIT_READ_AHEAD_HANDSHAKE };
-	chan->rfd_is_socket = is_socket(rfd);
-	chan->wfd_is_socket = is_socket(wfd);
+	chan->rfd_is_socket = socket_domain(rfd) >= 0;
+	chan->wfd_is_socket = socket_domain(wfd) >= 0;
 	chan->ahead = malloc(LIMIT_READ_AHEAD);
 	return chan->ahead ? 0 : -ENOMEM;
 }

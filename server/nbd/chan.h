@@ -10,10 +10,11 @@
  *    and all of it within what its size is worth (LIMIT_MESSAGE_NS). Between
  *    messages a peer may be silent for ever.
  * 4. After chan_abort() every call, and the one that waits, fails with its
- *    reason. The descriptors stay open until chan_close().
+ *    reason. After chan_stop() only reading does, when it comes to the end of
+ *    what has been received. The descriptors stay open until chan_close().
  * 5. Errors: -ENODATA the peer closed between two messages, -ECONNRESET inside
- *    one, -ETIMEDOUT one of these limits, the reason of chan_abort(), or what the
- *    kernel said.
+ *    one, -ETIMEDOUT one of these limits, the reason of chan_abort() or
+ *    chan_stop(), or what the kernel said.
  */
 #ifndef NBD_CHAN_H
 #define NBD_CHAN_H
@@ -28,13 +29,15 @@ struct chan {
 	struct loop *loop;
 	int rfd, wfd;			/* one socket, or two ends of pipes */
 	bool rfd_is_socket, wfd_is_socket; /* recv and send; else read and write */
-	int aborted;			/* 0, or -errno: why */
+	int aborted, stopped;		/* 0, or -errno: why */
 	struct loop_op rx, tx;
 	struct loop_timer rx_stall, tx_stall;
 	uint64_t rx_limit, tx_limit; /* on the loop's clock: end of the message under way */
 	char *ahead; /* received, not read: [begin, end) */
 	size_t begin, end;
 	size_t ahead_max; /* bytes one receive may ask for */
+	size_t unsent;	  /* lingering: what the peer had not taken when last looked at */
+	uint64_t linger_limit; /* when it must have taken some of that */
 };
 
 /* Takes the descriptors over when it succeeds. Context: main. -ENOMEM. */
@@ -77,10 +80,16 @@ int chan_co_writev(struct chan *chan, struct iovec *iov, int iovcnt) co_fn;
 
 /*
  * Says that nothing more will be sent, then reads and forgets what still comes,
- * until the peer closes or for at most TIME_NS: closing with unread bytes would
- * take the last reply away from a TCP peer.
+ * until the peer closes, or has taken nothing of what was sent for
+ * LIMIT_LINGER_NS: closing earlier would take the last replies away from a TCP
+ * peer that sends something meanwhile. For one that trickles there is the limit
+ * of a message. May follow chan_stop(). There is nothing to wait for after
+ * chan_abort(), on pipes, and when a peer on a unix socket has read everything.
  */
-void chan_co_linger(struct chan *chan, uint64_t time_ns) co_fn;
+void chan_co_linger(struct chan *chan) co_fn;
+
+/* Receives nothing more: for lack of it readers fail with REASON (-errno). */
+void chan_stop(struct chan *chan, int reason) loop_fn;
 
 /* Makes reader and writer fail with REASON (-errno). Only the first counts. */
 void chan_abort(struct chan *chan, int reason) loop_fn;

@@ -13,7 +13,8 @@
  * something on its left, so the waits cannot form a circle.
  *
  * Stopping: a connection that drains refuses new requests with ESHUTDOWN, and
- * ends when nothing is in flight and its reader waits between two requests.
+ * ends when nothing is in flight and its reader waits between two requests. What
+ * it has sent may not have arrived by then: it lingers.
  */
 #include "conn.h"
 
@@ -33,7 +34,7 @@ static void loop_fn
 end_if_drained(struct conn *conn)
 {
 	if (worker_draining(conn->worker) && conn->inflight == 0 && conn->reader_between)
-		chan_abort(&conn->chan, -ESHUTDOWN);
+		chan_stop(&conn->chan, -ESHUTDOWN);
 }
 
 static struct request *co_fn
@@ -350,8 +351,9 @@ conn_main(void *arg)
 	} else {
 		log_end(conn, "handshake", ret);
 	}
-	if (ret == -EMSGSIZE)
-		chan_co_linger(&conn->chan, LIMIT_LINGER_NS);
+	/* It is we who end it: the client may be sending, and has replies to read. */
+	if (ret == -EMSGSIZE || ret == -ESHUTDOWN)
+		chan_co_linger(&conn->chan);
 	if (conn->exp)
 		export_leave(conn->exp);
 	worker_leave(conn->worker, &conn->session);

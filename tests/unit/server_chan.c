@@ -753,6 +753,65 @@ START_TEST(abort_with_nobody_waiting)
 }
 END_TEST
 
+/* --- Stop ------------------------------------------------------------------- */
+
+static void
+check_stop_of_a_reader(bool pipes, struct one_read r)
+{
+	struct writer w = { .len = 1000, .iovcnt = 1 };
+
+	loop_assert();
+	if (pipes)
+		start_pipes();
+	else
+		start();
+	unit_loop_spawn(&u, NULL, one_read_main, &r);
+	unit_loop_turns(&u, 3);
+	chan_stop(&chan, -ESHUTDOWN);
+	chan_stop(&chan, -EPROTO); /* only the first counts */
+	unit_loop_until(&u, &r.done);
+	ck_assert_int_eq(r.ret, -ESHUTDOWN);
+	unit_loop_co(&u, writer_main, &w);
+	ck_assert_int_eq(w.ret, 0);
+	ck_assert_uint_eq(peer_receive(0, 2000), 1000);
+	chan_abort(&chan, -EPROTO);
+	unit_loop_co(&u, one_read_main, &r);
+	unit_loop_co(&u, writer_main, &w);
+	ck_assert_int_eq(r.ret, -EPROTO);
+	ck_assert_int_eq(w.ret, -EPROTO);
+	finish();
+}
+
+START_TEST(stop_ends_the_reader)
+{
+	for (int pipes = 0; pipes < 2; pipes++) {
+		check_stop_of_a_reader(pipes, (struct one_read){ CHAN_BETWEEN, HEADER, 28, 0, 0 });
+		check_stop_of_a_reader(pipes, (struct one_read){ CHAN_INSIDE, SKIP, 5000, 0, 0 });
+		check_stop_of_a_reader(pipes, (struct one_read){ CHAN_INSIDE, BUFFERED, 50, 0, 0 });
+	}
+}
+END_TEST
+
+START_TEST(stop_leaves_what_was_received)
+{
+	struct one_read r = { CHAN_BETWEEN, HEADER, 28, 0, false };
+
+	loop_assert();
+	start();
+	chan_set_ahead(&chan, LIMIT_READ_AHEAD);
+	peer_send(0, 100);
+	unit_loop_co(&u, one_read_main, &r);
+	chan_stop(&chan, -ESHUTDOWN);
+	peer_send(0, 100);
+	for (int i = 0; i < 3; i++) {
+		ck_assert_int_eq(r.ret, 0);
+		unit_loop_co(&u, one_read_main, &r);
+	}
+	ck_assert_int_eq(r.ret, -ESHUTDOWN);
+	finish();
+}
+END_TEST
+
 /* --- Linger ----------------------------------------------------------------- */
 
 static bool lingered;
@@ -761,19 +820,29 @@ static void
 linger_main(void *arg)
 {
 	co_assert();
-	chan_co_linger(&chan, LIMIT_LINGER_NS);
+	chan_co_linger(&chan);
 	lingered = true;
+}
+
+/* COUNT messages wait in the socket. */
+static void
+begin_linger(unsigned count)
+{
+	struct writer w = { .len = 100, .iovcnt = 1 };
+
+	start();
+	while (count-- > 0)
+		unit_loop_co(&u, writer_main, &w);
+	lingered = false;
+	unit_loop_spawn(&u, NULL, linger_main, NULL);
+	unit_loop_turns(&u, 3);
 }
 
 START_TEST(linger_until_the_peer_closes)
 {
-	char c;
-
-	start();
-	lingered = false;
-	unit_loop_spawn(&u, NULL, linger_main, NULL);
-	unit_loop_turns(&u, 3);
-	ck_assert_int_eq(read(peer_rfd, &c, 1), 0); /* it has heard the end */
+	begin_linger(1);
+	ck_assert_uint_eq(peer_receive(0, 100), 100);
+	ck_assert_int_eq(read(peer_rfd, in, 1), 0); /* it has heard the end */
 	peer_send(0, 60000);
 	unit_loop_turns(&u, 5);
 	peer_send(0, 60000);
@@ -787,10 +856,7 @@ END_TEST
 
 START_TEST(linger_has_an_end)
 {
-	start();
-	lingered = false;
-	unit_loop_spawn(&u, NULL, linger_main, NULL);
-	unit_loop_turns(&u, 3);
+	begin_linger(1);
 	/* However much still comes. */
 	for (int i = 0; i < 10; i++) {
 		peer_send(0, 1000);
@@ -800,10 +866,95 @@ START_TEST(linger_has_an_end)
 	unit_loop_pass(&u, 10);
 	unit_loop_until(&u, &lingered);
 	finish();
+}
+END_TEST
 
+START_TEST(nothing_to_linger_for)
+{
+	struct writer w = { .len = 100, .iovcnt = 1 };
+
+	loop_assert();
 	start_pipes(); /* has no half to close */
-	lingered = false;
+	unit_loop_co(&u, writer_main, &w);
 	unit_loop_co(&u, linger_main, NULL);
+	finish();
+
+	start(); /* all was read */
+	unit_loop_co(&u, writer_main, &w);
+	ck_assert_uint_eq(peer_receive(0, 100), 100);
+	unit_loop_co(&u, linger_main, NULL);
+	finish();
+
+	start();
+	unit_loop_co(&u, writer_main, &w);
+	chan_abort(&chan, -EPROTO);
+	unit_loop_co(&u, linger_main, NULL);
+	finish();
+}
+END_TEST
+
+START_TEST(linger_after_a_stop)
+{
+	struct writer w = { .len = 100, .iovcnt = 1 };
+
+	loop_assert();
+	start();
+	unit_loop_co(&u, writer_main, &w);
+	chan_stop(&chan, -ESHUTDOWN);
+	lingered = false;
+	unit_loop_spawn(&u, NULL, linger_main, NULL);
+	unit_loop_turns(&u, 3);
+	peer_send(0, 60000);
+	unit_loop_turns(&u, 5);
+	ck_assert(!lingered);
+	peer_close();
+	unit_loop_until(&u, &lingered);
+	finish();
+}
+END_TEST
+
+START_TEST(linger_while_the_peer_takes_something)
+{
+	begin_linger(10);
+	for (int i = 0; i < 9; i++) {
+		unit_loop_pass(&u, LIMIT_LINGER_NS - 1);
+		ck_assert_uint_eq(peer_receive(0, 100), 100);
+		unit_loop_pass(&u, 1);
+		ck_assert(!lingered);
+	}
+	unit_loop_pass(&u, LIMIT_LINGER_NS - 1);
+	ck_assert(!lingered);
+	unit_loop_pass(&u, 1);
+	unit_loop_until(&u, &lingered);
+	finish();
+}
+END_TEST
+
+START_TEST(linger_until_the_peer_has_read_all)
+{
+	begin_linger(2);
+	ck_assert_uint_eq(peer_receive(0, 100), 100);
+	unit_loop_pass(&u, LIMIT_LINGER_LOOK_NS);
+	ck_assert(!lingered);
+	ck_assert_uint_eq(peer_receive(0, 100), 100);
+	unit_loop_pass(&u, LIMIT_LINGER_LOOK_NS);
+	unit_loop_until(&u, &lingered);
+	finish();
+}
+END_TEST
+
+START_TEST(linger_ends_for_one_that_trickles)
+{
+	uint64_t end;
+
+	begin_linger(100);
+	end = chan.tx_limit;
+	while (u.now < end) {
+		ck_assert(!lingered);
+		ck_assert_uint_eq(peer_receive(0, 100), 100);
+		unit_loop_pass(&u, LIMIT_LINGER_NS);
+	}
+	unit_loop_until(&u, &lingered);
 	finish();
 }
 END_TEST
@@ -834,5 +985,8 @@ UNIT_MAIN_IF(unit_loop_possible(), a_stream_in_chunks_of_every_size, a_stream_ov
 	     a_message_at_the_slowest_rate, time_that_is_ours, writes_arrive_whole,
 	     writes_through_a_narrow_socket, writes_into_a_pipe, nobody_reads, slow_readers,
 	     time_between_writes, the_peer_is_gone, abort_ends_reader_and_writer,
-	     abort_with_nobody_waiting, linger_until_the_peer_closes, linger_has_an_end,
+	     abort_with_nobody_waiting, stop_ends_the_reader, stop_leaves_what_was_received,
+	     linger_until_the_peer_closes, linger_has_an_end, nothing_to_linger_for, linger_after_a_stop,
+	     linger_while_the_peer_takes_something, linger_until_the_peer_has_read_all,
+	     linger_ends_for_one_that_trickles,
 	     a_non_blocking_pipe)

@@ -16,6 +16,8 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -532,16 +534,62 @@ server_start(struct server *s, struct err *err)
 	return ret < 0 ? err_set(err, ret, "out of memory") : 0;
 }
 
+/*
+ * Writes to standard output as long as somebody takes it. Signals are blocked
+ * and for the loop, which does not run yet; here one ends the waiting.
+ */
+static void
+print_text(const struct server *s, const char *text, size_t len)
+{
+	struct pollfd fds[] = {
+		{ .fd = STDOUT_FILENO, .events = POLLOUT },
+		{ .fd = s->signal_watch.fd, .events = POLLIN },
+	};
+
+	while (len > 0) {
+		ssize_t n;
+
+		if (poll(fds, ARRAY_SIZE(fds), -1) < 0) {
+			if (errno == EINTR)
+				continue;
+			return; /* UNTESTED: out of memory */
+		}
+		if (fds[1].revents)
+			return;
+		/* A pipe that is ready takes this much without waiting. */
+		n = write(STDOUT_FILENO, text, MIN(len, (size_t)PIPE_BUF));
+		if (n < 0)
+			return;
+		text += n;
+		len -= (size_t)n;
+	}
+}
+
+static void
+print_uris(const struct server *s)
+{
+	size_t len = 0;
+	char *text = NULL;
+	FILE *out = open_memstream(&text, &len);
+
+	for (unsigned l = 0; out && l < s->listeners.count; l++)
+		for (unsigned e = 0; e < s->exports.count; e++)
+			listener_print_uri(&s->listeners.listeners[l],
+					   s->exports.exports[e].name, out);
+	if (out && fclose(out) == 0)
+		print_text(s, text, len);
+	else
+		log_error("cannot print the URIs error=\"out of memory\"");
+	free(text);
+}
+
 static void
 announce(const struct server *s)
 {
-	for (unsigned l = 0; l < s->listeners.count; l++) {
+	for (unsigned l = 0; l < s->listeners.count; l++)
 		log_info("listening on=%s", s->listeners.listeners[l].name);
-		for (unsigned e = 0; s->config.print_uri && e < s->exports.count; e++)
-			listener_print_uri(&s->listeners.listeners[l],
-					   s->exports.exports[e].name, stdout);
-	}
-	fflush(stdout);
+	if (s->config.print_uri)
+		print_uris(s);
 	for (unsigned e = 0; e < s->exports.count; e++) {
 		const struct export *exp = &s->exports.exports[e];
 		char quoted[LOG_QUOTE_MAX];

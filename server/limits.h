@@ -72,12 +72,16 @@
 
 /* --- Process ---------------------------------------------------------------- */
 
-/* Payload memory of all workers together. */
+/*
+ * Payload memory, shared out evenly among the workers; but none gets less than
+ * its minimum below, so above five workers it is that for each of them. Only
+ * address space until it is used.
+ */
 #define LIMIT_PAYLOAD_TOTAL ((uint64_t)1 << 30)
 /*
- * Of one worker, at least. Half of it may belong to payloads still arriving: a
- * sixth to those up to a medium size, a third to larger ones, so that peers who
- * stall in huge requests do not keep ordinary ones waiting.
+ * Of one worker, at least. Half of its memory may belong to payloads still
+ * arriving: a sixth to those up to a medium size, a third to larger ones, so
+ * that peers who stall in huge requests do not keep ordinary ones waiting.
  */
 #define LIMIT_PAYLOAD_WORKER_MIN ((uint64_t)192 << 20)
 #define LIMIT_MEDIUM_PAYLOAD BUF_CHUNK_MAX

@@ -69,7 +69,7 @@ report_dropped(void)
 		__atomic_fetch_add(&dropped, n, __ATOMIC_RELAXED);
 }
 
-static void
+static void printf_fn(3, 0)
 line_out(enum log_level level, uint64_t suppressed, const char *fmt, va_list ap)
 {
 	char line[LIMIT_LOG_LINE], tail[40] = "";

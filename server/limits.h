@@ -70,6 +70,16 @@
 #define LIMIT_CACHE_PIECE (128u << 10)
 #define LIMIT_CACHE_READS 1u
 
+/*
+ * A TCP peer that is gone without a word: silence until it is asked, how often,
+ * how many times; and as long for what it does not confirm.
+ */
+#define LIMIT_KEEPALIVE_IDLE_S 60
+#define LIMIT_KEEPALIVE_INTERVAL_S 10
+#define LIMIT_KEEPALIVE_PROBES 6
+#define LIMIT_UNCONFIRMED_MS \
+	((LIMIT_KEEPALIVE_IDLE_S + LIMIT_KEEPALIVE_INTERVAL_S * LIMIT_KEEPALIVE_PROBES) * 1000)
+
 /* --- Process ---------------------------------------------------------------- */
 
 /*

@@ -403,11 +403,31 @@ accept_succeeded(struct listener *l)
 }
 
 static void
+tcp_tune(int fd)
+{
+	static const struct {
+		int level, option, value;
+	} options[] = {
+		/* Small replies must not wait for acknowledgements of others. */
+		{ IPPROTO_TCP, TCP_NODELAY, 1 },
+		/* A client that has lost power must not keep its place for ever. */
+		{ SOL_SOCKET, SO_KEEPALIVE, 1 },
+		{ IPPROTO_TCP, TCP_KEEPIDLE, LIMIT_KEEPALIVE_IDLE_S },
+		{ IPPROTO_TCP, TCP_KEEPINTVL, LIMIT_KEEPALIVE_INTERVAL_S },
+		{ IPPROTO_TCP, TCP_KEEPCNT, LIMIT_KEEPALIVE_PROBES },
+		{ IPPROTO_TCP, TCP_USER_TIMEOUT, LIMIT_UNCONFIRMED_MS },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(options); i++)
+		setsockopt(fd, options[i].level, options[i].option, &options[i].value,
+			   sizeof(options[i].value));
+}
+
+static void
 accept_main(void *arg)
 {
 	struct listener *l = arg;
 	struct listener_set *set = l->set;
-	int one = 1;
 
 	co_assert();
 	for (;;) {
@@ -419,9 +439,8 @@ accept_main(void *arg)
 		fd = loop_co_accept(set->loop, &l->op, l->fd);
 		if (fd >= 0) {
 			accept_succeeded(l);
-			/* Small replies must not wait for acknowledgements of others. */
 			if (l->is_tcp)
-				setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+				tcp_tune(fd);
 			set->client->accepted(set->client, fd);
 		} else if (!set->closing && !is_passing(fd)) {
 			accept_failed(l, fd);

@@ -635,8 +635,12 @@ main(int argc, char **argv)
 	static struct err err;
 	int ret;
 
-	if (stdio_reserve() < 0)
+	ret = stdio_reserve();
+	if (ret < 0) {
+		log_init(LOG_INFO);
+		log_error("cannot start: /dev/null: %s", strerror(-ret));
 		return 1;
+	}
 	signal(SIGPIPE, SIG_IGN); /* --single on a pipe: EPIPE says the same */
 	signal(SIGXFSZ, SIG_IGN); /* a limit on file sizes: so does EFBIG */
 	ret = config_parse(&server.config, argc, argv, &err);

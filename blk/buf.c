@@ -253,6 +253,15 @@ buf_co_get(struct buf_pool *pool, struct buf *buf, size_t len_bytes)
 	invariant(buf->iovcnt > 0);
 }
 
+void
+buf_skip(struct buf *buf, size_t skip_bytes)
+{
+	/* Within the first chunk, so that buf_put() still knows it by its address. */
+	invariant(skip_bytes < BUF_CHUNK_MIN && skip_bytes < buf->iov[0].iov_len);
+	buf->iov[0].iov_base = (char *)buf->iov[0].iov_base + skip_bytes;
+	buf->iov[0].iov_len -= skip_bytes;
+}
+
 static void loop_fn
 put_segment(struct buf_pool *pool, const struct iovec *iov)
 {

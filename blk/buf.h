@@ -41,8 +41,8 @@
 struct buf_pool;
 
 struct buf {
-	size_t len_bytes;
-	int iovcnt; /* 0: holds nothing */
+	size_t len_bytes; /* as asked for; buf_skip() leaves it */
+	int iovcnt;	  /* 0: holds nothing */
 	struct iovec iov[BUF_SLABS_MAX];
 };
 
@@ -77,6 +77,9 @@ void buf_pool_region(const struct buf_pool *pool, struct buf_region *region);
  * until there is that much. Segments are page-aligned.
  */
 void buf_co_get(struct buf_pool *pool, struct buf *buf, size_t len_bytes) co_fn;
+
+/* Has the memory begin SKIP bytes later: for data of a certain alignment. */
+void buf_skip(struct buf *buf, size_t skip_bytes);
 
 /* Bytes of the pool that a buffer of LEN_BYTES takes. Any context. */
 size_t buf_footprint(size_t len_bytes);

@@ -61,6 +61,8 @@ dev_limits_check(const struct dev_limits *l, struct err *err)
 	    (ret = check_multiple("max-discard-len", l->max_discard, "request-alignment", align,
 				  err)) < 0 ||
 	    (ret = check_multiple("max-write-zeroes-len", l->max_write_zeroes, "request-alignment",
+				  align, err)) < 0 ||
+	    (ret = check_multiple(BLKIO_EXT_ZERO_ALIGNMENT, l->zero_alignment, "request-alignment",
 				  align, err)) < 0)
 		return ret;
 	return 0;
@@ -158,6 +160,14 @@ get_bool_if_known(struct dev *dev, const char *name, bool *value, struct err *er
 	return 0;
 }
 
+static int
+get_int_if_known(struct dev *dev, const char *name, uint64_t *value, struct err *err)
+{
+	int v;
+
+	return blkio_get_int(dev->blkio, name, &v) == -ENOENT ? 0 : get_int(dev, name, value, err);
+}
+
 /* --- Open ------------------------------------------------------------------- */
 
 static int
@@ -176,11 +186,13 @@ read_limits(struct dev *dev, struct err *err)
 	    (ret = get_int(dev, "discard-alignment", &l->discard_alignment, err)) < 0 ||
 	    (ret = get_u64(dev, "max-discard-len", &l->max_discard, err)) < 0 ||
 	    (ret = get_u64(dev, "max-write-zeroes-len", &l->max_write_zeroes, err)) < 0 ||
+	    (ret = get_int_if_known(dev, BLKIO_EXT_ZERO_ALIGNMENT, &l->zero_alignment, err)) < 0 ||
 	    /* What was asked for, or what the operator's own properties made of it. */
 	    (ret = get_bool(dev, "read-only", &dev->read_only, err)) < 0 ||
 	    (ret = get_bool_if_known(dev, "direct", &dev->direct, err)) < 0 ||
 	    (ret = get_bool(dev, "flush-needed", &dev->flush_needed, err)) < 0 ||
-	    (ret = get_bool(dev, "supports-fua-natively", &dev->fua_native, err)) < 0)
+	    (ret = get_bool(dev, "supports-fua-natively", &dev->fua_native, err)) < 0 ||
+	    (ret = get_bool_if_known(dev, "needs-mem-regions", &dev->needs_regions, err)) < 0)
 		return ret;
 	l->max_segments = (unsigned)max_segments;
 	/* An optimum is a wish: one that does not fit the limits is no help. */
@@ -277,6 +289,9 @@ dev_open(struct dev **devp, const struct dev_config *config, struct err *err)
 	if (!dev)
 		return err_set(err, -ENOMEM, "device: out of memory");
 	pthread_mutex_init(&dev->lock, NULL);
+	track_init(&dev->track);
+	flush_init(&dev->flush);
+	drain_init(&dev->drain);
 	dev->direct = config->cache == DEV_CACHE_NONE || config->cache == DEV_CACHE_DIRECTSYNC;
 	dev->write_through =
 		config->cache == DEV_CACHE_WRITETHROUGH || config->cache == DEV_CACHE_DIRECTSYNC;
@@ -312,6 +327,9 @@ dev_close(struct dev *dev)
 		return;
 	if (dev->blkio)
 		blkio_destroy(&dev->blkio);
+	drain_fini(&dev->drain);
+	flush_fini(&dev->flush);
+	track_fini(&dev->track);
 	pthread_mutex_destroy(&dev->lock);
 	free(dev);
 }

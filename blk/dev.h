@@ -16,7 +16,10 @@
 #include <stdint.h>
 
 #include "buf.h"
+#include "drain.h"
 #include "err.h"
+#include "flush.h"
+#include "track.h"
 
 struct blkio;
 struct blkioq;
@@ -31,6 +34,7 @@ struct dev_limits {
 	uint64_t discard_alignment;	 /* 0: none; multiple of request_alignment */
 	uint64_t max_discard;		 /* 0: none; likewise */
 	uint64_t max_write_zeroes;	 /* 0: none; likewise */
+	uint64_t zero_alignment;	 /* of zeroes that are cheap; 0: none; likewise */
 };
 
 enum dev_cache {
@@ -66,9 +70,15 @@ struct dev {
 	bool discard;
 	bool flush_needed; /* false: completed writes are durable */
 	bool fua_native;   /* the device does FUA itself, write by write */
+	bool detect_zeroes; /* in written data: they are written as zeroes */
+	bool detect_unmap;  /* ... which may become holes */
+	bool needs_regions; /* takes memory of mapped regions only */
 	unsigned nqueues;  /* made at open */
 
-	/* Shared. */
+	/* Shared; each with its own lock. */
+	struct track track; /* used where request_alignment is above 1 */
+	struct flush flush;
+	struct drain drain;
 	bool flush_failed;    /* latched; atomic access through dev_flush_failed() */
 	pthread_mutex_t lock; /* over dev_add_queue(): blkio handles take one call at a time */
 };

@@ -417,6 +417,44 @@ loop_call(struct loop *loop, struct loop_call *call, void (*fn)(struct loop_call
 	}
 }
 
+void
+loop_waiter_init(struct loop_waiter *waiter, struct loop *loop)
+{
+	waiter->next = NULL;
+	waiter->loop = loop;
+	waiter->co = co_self(&loop->sched);
+}
+
+static void
+waiter_called(struct loop_call *call)
+{
+	loop_assert();
+	co_ready(container_of(call, struct loop_waiter, call)->co);
+}
+
+void
+loop_wake_all(struct loop *self, struct loop_waiter *newest)
+{
+	struct loop_waiter *oldest = NULL;
+
+	while (newest) {
+		struct loop_waiter *next = newest->next;
+
+		newest->next = oldest;
+		oldest = newest;
+		newest = next;
+	}
+	while (oldest) {
+		struct loop_waiter *waiter = oldest;
+
+		oldest = waiter->next; /* woken elsewhere, its frame may go at once */
+		if (waiter->loop == self)
+			co_ready(waiter->co);
+		else
+			loop_call(waiter->loop, &waiter->call, waiter_called);
+	}
+}
+
 /* The calls themselves run at the start of the next turn. */
 static void
 wake_seen(struct loop_watch *watch)

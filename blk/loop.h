@@ -109,6 +109,23 @@ struct loop_call {
  */
 void loop_call(struct loop *loop, struct loop_call *call, void (*fn)(struct loop_call *));
 
+/* A coroutine that waits for something which loops share; in its own frame. */
+struct loop_waiter {
+	struct loop_waiter *next; /* the one that came before, of the same thing */
+	struct loop *loop;
+	struct co *co;
+	struct loop_call call;
+};
+
+/* The running coroutine of LOOP as a waiter; then it is pushed and yields. */
+void loop_waiter_init(struct loop_waiter *waiter, struct loop *loop) co_fn;
+
+/*
+ * Wakes NEWEST and all that came before it, the first that came first. SELF is
+ * the loop that calls: waiters of others get a loop_call().
+ */
+void loop_wake_all(struct loop *self, struct loop_waiter *newest) loop_fn;
+
 /* --- End of turn ------------------------------------------------------------ */
 
 /* In this order; the next stage runs only when the one before left nothing ready. */

@@ -19,11 +19,21 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "base/range.h"
 #include "blkio.h"
+#include "slots.h"
 
 #define REAP_BATCH 64
 /* How soon a submission that the kernel had no memory for is tried again. */
 #define RETRY_NS 1000000u
+
+/* Pad memory of a queue, and requests of it that may be read-modify-writing. */
+#define PADS_BYTES (1u << 20)
+#define PADS_MIN 4
+#define PADS_MAX 64
+/* Requests of a queue that may bounce at once, and the piece they do it in. */
+#define BOUNCE_SLOTS 4
+#define BOUNCE_BYTES (256u << 10)
 
 struct queue {
 	struct blkioq *blkioq;
@@ -37,6 +47,11 @@ struct queue {
 	struct loop_hook turn;
 	struct loop_watch watch;
 	struct loop_timer retry;
+	struct drain_door door;
+	struct flush_writer writer;
+	struct slots pads, bounce; /* where the device may need them */
+	struct buf_region memory; /* empty where the driver takes any */
+	uint64_t counters[QUEUE_COUNTERS];
 	struct blkio_completion completions[REAP_BATCH];
 };
 
@@ -213,10 +228,51 @@ queue_co_wait(struct queue *q, struct queue_io *io)
 	return io->ret;
 }
 
+/* Memory for what a device with these limits may ask of a request. */
+static int
+slots_new(struct queue *q, struct err *err)
+{
+	const struct dev *dev = q->dev;
+	const struct dev_limits *l = &dev->limits;
+	size_t block = (size_t)l->request_alignment;
+	size_t align = (size_t)MAX(l->mem_alignment, (uint64_t)64);
+	unsigned npads = (unsigned)MIN(MAX(PADS_BYTES / (2 * block), (size_t)PADS_MIN),
+				       (size_t)PADS_MAX);
+	int ret = 0;
+
+	if (block > 1)
+		ret = slots_init(&q->pads, q->loop, npads, 2 * block, align, err);
+	if (ret == 0 && (block > 1 || l->mem_alignment > 1 || dev->needs_regions))
+		ret = slots_init(&q->bounce, q->loop, BOUNCE_SLOTS, MAX((size_t)BOUNCE_BYTES, block),
+				 align, err);
+	return ret;
+}
+
+static int
+slots_map(struct queue *q, bool map, struct err *err)
+{
+	struct slots *all[] = { &q->pads, &q->bounce };
+	int ret = 0;
+
+	for (size_t i = 0; i < ARRAY_SIZE(all) && ret == 0; i++) {
+		struct buf_region region;
+
+		if (all[i]->n == 0 || !q->dev->needs_regions)
+			continue;
+		slots_region(all[i], &region);
+		if (map)
+			ret = dev_map(q->dev, &region, err);
+		else
+			dev_unmap(q->dev, &region);
+	}
+	return ret;
+}
+
 int
 queue_new(struct queue **queuep, struct dev *dev, int index, struct loop *loop, struct err *err)
 {
 	struct queue *q = calloc(1, sizeof(*q));
+	int ret;
 
 	if (!q)
 		return err_set(err, -ENOMEM, "queue: out of memory");
@@ -225,18 +281,28 @@ queue_new(struct queue **queuep, struct dev *dev, int index, struct loop *loop, 
 	q->turn.fn = queue_turn;
 	list_init(&q->syncs);
 	list_init(&q->held);
-	if (index >= 0) {
+	ret = slots_new(q, err);
+	if (ret < 0)
+		goto fini_slots;
+	ret = slots_map(q, true, err);
+	if (ret < 0)
+		goto fini_slots;
+	if (index >= 0)
 		q->blkioq = dev_queue(dev, (unsigned)index);
-	} else {
-		int ret = dev_add_queue(dev, &q->blkioq, err);
-
-		if (ret < 0) {
-			free(q);
-			return ret;
-		}
-	}
+	else if ((ret = dev_add_queue(dev, &q->blkioq, err)) < 0)
+		goto unmap_slots;
+	drain_add(&dev->drain, &q->door, loop);
+	flush_add(&dev->flush, &q->writer);
 	*queuep = q;
 	return 0;
+
+unmap_slots:
+	(void)slots_map(q, false, err);
+fini_slots:
+	slots_fini(&q->pads);
+	slots_fini(&q->bounce);
+	free(q);
+	return ret;
 }
 
 void
@@ -257,6 +323,13 @@ queue_co_detach(struct queue *q)
 void
 queue_free(struct queue *q)
 {
+	if (!q)
+		return;
+	flush_remove(&q->dev->flush, &q->writer);
+	drain_remove(&q->dev->drain, &q->door);
+	(void)slots_map(q, false, NULL);
+	slots_fini(&q->pads);
+	slots_fini(&q->bounce);
 	free(q);
 }
 
@@ -270,4 +343,68 @@ unsigned
 queue_inflight(const struct queue *q)
 {
 	return q->inflight;
+}
+
+struct loop *
+queue_loop(const struct queue *q)
+{
+	return q->loop;
+}
+
+void
+queue_count(struct queue *q, enum queue_counter counter, uint64_t n)
+{
+	__atomic_store_n(&q->counters[counter], q->counters[counter] + n, __ATOMIC_RELAXED);
+}
+
+uint64_t
+queue_counter(const struct queue *q, enum queue_counter counter)
+{
+	return __atomic_load_n(&q->counters[counter], __ATOMIC_RELAXED);
+}
+
+void
+queue_changed(struct queue *q)
+{
+	flush_changed(&q->writer);
+}
+
+struct drain_door *
+queue_door(struct queue *q)
+{
+	return &q->door;
+}
+
+void
+queue_set_memory(struct queue *q, const struct buf_region *region)
+{
+	q->memory = *region;
+}
+
+static bool
+within(const struct iovec *iov, const void *mem, size_t len)
+{
+	uintptr_t off = (uintptr_t)iov->iov_base - (uintptr_t)mem;
+
+	return range_ok(off, iov->iov_len, len);
+}
+
+bool
+queue_has_memory(const struct queue *q, const struct iovec *iov)
+{
+	return within(iov, q->memory.addr, q->memory.len_bytes) ||
+	       within(iov, q->pads.mem, q->pads.n * q->pads.slot_bytes) ||
+	       within(iov, q->bounce.mem, q->bounce.n * q->bounce.slot_bytes);
+}
+
+struct slots *
+queue_pads(struct queue *q)
+{
+	return &q->pads;
+}
+
+struct slots *
+queue_bounce(struct queue *q)
+{
+	return &q->bounce;
 }

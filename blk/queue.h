@@ -31,6 +31,20 @@
 
 struct queue;
 
+struct slots;
+
+/* What a queue counts besides its requests. */
+enum queue_counter {
+	QUEUE_WAITED,	       /* requests that waited for an overlapping one */
+	QUEUE_RMW_HEADS,       /* blocks read because a write began inside them */
+	QUEUE_RMW_TAILS,       /* ... or ended */
+	QUEUE_FRAGMENTS,       /* pieces of transfers that took more than one */
+	QUEUE_BOUNCE_BYTES,    /* copied for the driver's sake */
+	QUEUE_FLUSHES_SKIPPED, /* nothing had changed since the last one */
+	QUEUE_FLUSHES_JOINED,  /* somebody else's covered it */
+	QUEUE_COUNTERS,
+};
+
 struct queue_io {
 	int ret; /* 0 or -errno once it is complete */
 	bool done;
@@ -55,12 +69,29 @@ void queue_attach(struct queue *q) loop_fn;
 /* Ends it. Invariant: nothing in flight. */
 void queue_co_detach(struct queue *q) co_fn;
 
-/* NULL is fine. The device's own queue goes with the device. */
+/* NULL is fine. The device's own queue goes with the device, which is still open. */
 void queue_free(struct queue *q);
 
 struct dev *queue_dev(const struct queue *q);
+struct loop *queue_loop(const struct queue *q);
 /* Requests at the driver. */
 unsigned queue_inflight(const struct queue *q);
+
+/* Counts N more; the count so far, from any thread. */
+void queue_count(struct queue *q, enum queue_counter counter, uint64_t n) loop_fn;
+uint64_t queue_counter(const struct queue *q, enum queue_counter counter);
+
+/* Each change that completed, in whatever way. */
+void queue_changed(struct queue *q) loop_fn;
+/* Each request, from entry to return. */
+struct drain_door *queue_door(struct queue *q);
+
+/* Memory of the worker, mapped into a driver that needs_regions. Before the first request. */
+void queue_set_memory(struct queue *q, const struct buf_region *region);
+bool queue_has_memory(const struct queue *q, const struct iovec *iov);
+/* Slots of two blocks each, and of BOUNCE_BYTES; see pad.h and transfer.h. */
+struct slots *queue_pads(struct queue *q);
+struct slots *queue_bounce(struct queue *q);
 
 /* FLAGS are BLKIO_REQ_*. None of these yields or fails; see queue_co_wait(). */
 void queue_readv(struct queue *q, struct queue_io *io, uint64_t off, const struct iovec *iov,

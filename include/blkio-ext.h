@@ -42,4 +42,13 @@
  */
 #define BLKIO_EXT_PIN_MEM_REGIONS "x-pin-mem-regions"
 
+/*
+ * int, read-only, from connect on.
+ *
+ * Write zeroes are cheap, or done without falling back to writing, in whole
+ * units of this many bytes. A multiple of "request-alignment", or 0: none
+ * beyond that. Drivers that split a request themselves do not have it.
+ */
+#define BLKIO_EXT_ZERO_ALIGNMENT "x-write-zeroes-alignment"
+
 #endif

@@ -23,6 +23,7 @@ struct export {
 	const char *description; /* "" for none */
 	struct dev *dev;
 	uint64_t size_bytes;
+	uint64_t block_min; /* of offsets and lengths; a power of two, at most 64 KiB */
 	bool read_only;
 	unsigned clients_max; /* 0: no limit */
 	unsigned clients;     /* in transmission; atomic */

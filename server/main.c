@@ -367,17 +367,11 @@ exports_open(struct server *s, struct err *err)
 			return ret;
 		}
 		s->exports.count++;
-		if (exp->dev->limits.request_alignment > NBD_MINIMUM_MAX)
-			return err_set(err, -EINVAL,
-				       "%s: its request alignment is %llu, but NBD knows no minimum "
-				       "block size above %u",
-				       t->text,
-				       (unsigned long long)exp->dev->limits.request_alignment,
-				       NBD_MINIMUM_MAX);
 		exp->index = i;
 		exp->name = t->name;
 		exp->description = t->description;
 		exp->size_bytes = exp->dev->size_bytes;
+		exp->block_min = 1; /* smaller than a block: the block layer pads it */
 		exp->read_only = exp->dev->read_only;
 		exp->clients_max = c->clients_max;
 	}

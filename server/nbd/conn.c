@@ -62,16 +62,32 @@ conn_slot_put(struct conn *conn, struct request *req)
 	end_if_drained(conn);
 }
 
+/*
+ * How far the data begins behind an alignment of memory that the device has:
+ * as far as on the disk, so that its whole blocks lie aligned in memory too.
+ */
+static size_t
+payload_skip(const struct conn *conn, const struct request *req, uint32_t bytes)
+{
+	uint64_t align = conn->exp->dev->limits.mem_alignment;
+
+	if (align > BUF_CHUNK_MIN || bytes > BUF_BYTES_MAX - align)
+		return 0; /* it bounces */
+	return (size_t)(req->nbd.offset & (align - 1));
+}
+
 /* ARRIVING: the budget of a payload that is still to come, taken on the way; or NULL. */
 static void co_fn
 payload_get(struct conn *conn, struct request *req, uint32_t bytes, struct co_budget *arriving)
 {
 	struct co_sched *sched = loop_sched(conn->chan.loop);
+	size_t skip = payload_skip(conn, req, bytes);
 
-	co_budget_take(&conn->payload, sched, buf_footprint(bytes));
+	co_budget_take(&conn->payload, sched, buf_footprint(bytes + skip));
 	if (arriving)
-		co_budget_take(arriving, sched, buf_footprint(bytes));
-	buf_co_get(worker_pool(conn->worker), &req->buf, bytes);
+		co_budget_take(arriving, sched, buf_footprint(bytes + skip));
+	buf_co_get(worker_pool(conn->worker), &req->buf, bytes + skip);
+	buf_skip(&req->buf, skip);
 }
 
 void
@@ -107,7 +123,7 @@ payload_receive(struct conn *conn, struct request *req)
 	}
 	payload_get(conn, req, req->nbd.length, arriving);
 	ret = chan_co_readv(&conn->chan, req->buf.iov, req->buf.iovcnt);
-	co_budget_give(arriving, buf_footprint(req->nbd.length));
+	co_budget_give(arriving, buf_footprint(req->buf.len_bytes));
 	return ret;
 }
 

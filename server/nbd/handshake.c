@@ -123,7 +123,7 @@ handshake_choose(struct handshake *h, struct export *exp, struct err *err)
 	conn->exp = exp;
 	conn->limits = (struct request_limits){
 		.size_bytes = exp->size_bytes,
-		.alignment = exp->dev->limits.request_alignment,
+		.alignment = exp->block_min,
 		.tflags = handshake_tflags(h, exp),
 	};
 	return 0;

@@ -70,7 +70,7 @@ info_block_size(struct handshake *h, const struct export *exp)
 	preferred = MIN(preferred, (uint64_t)LIMIT_PAYLOAD_ADVERTISED);
 
 	put_be16(body, NBD_INFO_BLOCK_SIZE);
-	put_be32(body + 2, (uint32_t)l->request_alignment);
+	put_be32(body + 2, (uint32_t)exp->block_min);
 	put_be32(body + 6, (uint32_t)preferred);
 	put_be32(body + 10, LIMIT_PAYLOAD_ADVERTISED);
 	return handshake_co_item(h, NBD_REP_INFO, body, sizeof(body));

@@ -27,9 +27,6 @@
 #define NBD_REQUEST_BYTES 28
 #define NBD_SIMPLE_REPLY_BYTES 16
 
-/* The largest minimum block size that may be announced. */
-#define NBD_MINIMUM_MAX 65536u
-
 /* Handshake flags of the server, and the client's answers: the same bits. */
 enum {
 	NBD_FLAG_FIXED_NEWSTYLE = 1 << 0,

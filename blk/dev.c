@@ -298,6 +298,7 @@ dev_open(struct dev **devp, const struct dev_config *config, struct err *err)
 	dev->unsafe = config->cache == DEV_CACHE_UNSAFE;
 	dev->read_only = config->read_only;
 	dev->discard = config->discard;
+	dev->detect_zeroes = config->detect_zeroes;
 	dev->nqueues = config->nqueues;
 
 	ret = blkio_create(config->driver, &dev->blkio);

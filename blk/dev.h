@@ -45,6 +45,13 @@ enum dev_cache {
 	DEV_CACHE_UNSAFE,	/* page cache; flushes do nothing */
 };
 
+/* What becomes of written data that is all zero. */
+enum dev_detect {
+	DEV_DETECT_OFF,	  /* it is written */
+	DEV_DETECT_ON,	  /* zeroes are written, as cheaply as the device can */
+	DEV_DETECT_UNMAP, /* ... and may become holes */
+};
+
 struct dev_prop {
 	const char *name, *value;
 };
@@ -56,6 +63,7 @@ struct dev_config {
 	enum dev_cache cache;
 	bool read_only;
 	bool discard;	  /* false: discards do nothing */
+	enum dev_detect detect_zeroes;
 	unsigned nqueues; /* made at open; 0: by dev_add_queue() alone */
 };
 
@@ -70,8 +78,7 @@ struct dev {
 	bool discard;
 	bool flush_needed; /* false: completed writes are durable */
 	bool fua_native;   /* the device does FUA itself, write by write */
-	bool detect_zeroes; /* in written data: they are written as zeroes */
-	bool detect_unmap;  /* ... which may become holes */
+	enum dev_detect detect_zeroes;
 	bool needs_regions; /* takes memory of mapped regions only */
 	unsigned nqueues;  /* made at open */
 

@@ -105,9 +105,10 @@ blk_co_write(struct queue *q, uint64_t off, const struct iovec *iov, int iovcnt,
 	struct change c;
 	int ret;
 
-	if (dev->detect_zeroes && len > 0 && zero_iov(iov, iovcnt))
-		return blk_co_write_zeroes(q, off, len,
-					   flags | (dev->detect_unmap ? BLK_MAY_UNMAP : 0));
+	if (dev->detect_zeroes != DEV_DETECT_OFF && len > 0 && zero_iov(iov, iovcnt))
+		return blk_co_write_zeroes(
+			q, off, len,
+			flags | (dev->detect_zeroes == DEV_DETECT_UNMAP ? BLK_MAY_UNMAP : 0));
 	if (dev->write_through && len > 0)
 		flags |= BLK_FUA;
 	ret = change_co_begin(&c, q, off, len, flags);

@@ -30,6 +30,8 @@ const char config_usage[] =
 	"      --default-export NAME  what the empty name means (the first TARGET)\n"
 	"      --cache MODE           writeback, none, writethrough, directsync, unsafe\n"
 	"      --discard MODE         unmap, ignore\n"
+	"      --detect-zeroes MODE   in written data: off, on, unmap (off)\n"
+	"      --on-error MODE        of the device: report, enospc, stop (report)\n"
 	"\n"
 	"  -p, --port N               TCP port, 0 for any (10809)\n"
 	"  -b, --bind ADDRESS         TCP address, may be repeated (127.0.0.1 and ::1)\n"
@@ -432,6 +434,8 @@ unix_add(struct config *config, const char *path, struct err *err)
 enum {
 	OPT_CACHE = 256,
 	OPT_DISCARD,
+	OPT_DETECT_ZEROES,
+	OPT_ON_ERROR,
 	OPT_DEFAULT_EXPORT,
 	OPT_SOCKET_MODE,
 	OPT_SINGLE,
@@ -451,6 +455,8 @@ static const struct option options[] = {
 	{ "default-export", required_argument, NULL, OPT_DEFAULT_EXPORT },
 	{ "cache", required_argument, NULL, OPT_CACHE },
 	{ "discard", required_argument, NULL, OPT_DISCARD },
+	{ "detect-zeroes", required_argument, NULL, OPT_DETECT_ZEROES },
+	{ "on-error", required_argument, NULL, OPT_ON_ERROR },
 	{ "port", required_argument, NULL, 'p' },
 	{ "bind", required_argument, NULL, 'b' },
 	{ "ipaddr", required_argument, NULL, 'b' },
@@ -480,6 +486,18 @@ static const struct word discard_words[] = {
 	{ "on", true },
 	{ "ignore", false },
 	{ "off", false },
+};
+
+static const struct word detect_words[] = {
+	{ "off", DEV_DETECT_OFF },
+	{ "on", DEV_DETECT_ON },
+	{ "unmap", DEV_DETECT_UNMAP },
+};
+
+static const struct word on_error_words[] = {
+	{ "report", BACKEND_REPORT },
+	{ "enospc", BACKEND_ENOSPC },
+	{ "stop", BACKEND_STOP },
 };
 
 struct names {
@@ -527,6 +545,18 @@ option_apply(struct config *config, struct names *names, int opt, struct err *er
 				 err);
 		if (ret == 0)
 			config->discard = word;
+		break;
+	case OPT_DETECT_ZEROES:
+		ret = parse_word("--detect-zeroes", arg, detect_words, ARRAY_SIZE(detect_words),
+				 &word, err);
+		if (ret == 0)
+			config->detect_zeroes = (enum dev_detect)word;
+		break;
+	case OPT_ON_ERROR:
+		ret = parse_word("--on-error", arg, on_error_words, ARRAY_SIZE(on_error_words),
+				 &word, err);
+		if (ret == 0)
+			config->on_error = (enum backend_policy)word;
 		break;
 	case 'p': {
 		unsigned port;

@@ -11,6 +11,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "blk/backend.h"
 #include "blk/dev.h"
 #include "blk/err.h"
 
@@ -46,6 +47,8 @@ struct config {
 	bool read_only;
 	enum dev_cache cache;
 	bool discard;
+	enum dev_detect detect_zeroes;
+	enum backend_policy on_error;
 	unsigned workers; /* 0: one per CPU */
 	unsigned clients_max; /* per export; 0: no limit */
 	unsigned connections_max;

@@ -15,6 +15,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "blk/backend.h"
 #include "blk/dev.h"
 
 struct export {
@@ -22,6 +23,7 @@ struct export {
 	const char *name;
 	const char *description; /* "" for none */
 	struct dev *dev;
+	struct backend backend; /* on dev */
 	uint64_t size_bytes;
 	uint64_t block_min; /* of offsets and lengths; a power of two, at most 64 KiB */
 	bool read_only;

@@ -257,6 +257,85 @@ shutdown_begin(struct server *s)
 	}
 }
 
+/* --- Backends ---------------------------------------------------------------- */
+
+static void
+backend_stopped(struct backend *b, int ret)
+{
+	char quoted[LOG_QUOTE_MAX];
+
+	log_error("export stopped, its requests wait for SIGUSR2 export=%s error=\"%s\"",
+		  log_quote(quoted, b->name, strlen(b->name)), strerror(-ret));
+}
+
+static void
+stats_log(struct server *s)
+{
+	for (unsigned i = 0; i < s->exports.count; i++) {
+		struct backend *b = &s->exports.exports[i].backend;
+		char quoted[LOG_QUOTE_MAX];
+		struct backend_stats stats;
+
+		backend_stats(b, &stats);
+		log_quote(quoted, b->name, strlen(b->name));
+		for (enum backend_op op = 0; op < BACKEND_OPS; op++) {
+			const struct backend_counters *c = &stats.of[op];
+
+			if (c->ops == 0 && c->invalid == 0)
+				continue;
+			log_info("statistics export=%s type=%s ops=%llu bytes=%llu errors=%llu "
+				 "invalid=%llu latency_us=%llu latency_max_us=%llu",
+				 quoted, backend_op_name(op), (unsigned long long)c->ops,
+				 (unsigned long long)c->bytes, (unsigned long long)c->errors,
+				 (unsigned long long)c->invalid,
+				 (unsigned long long)(c->ops ? c->latency_ns / c->ops / 1000 : 0),
+				 (unsigned long long)c->latency_max_ns / 1000);
+		}
+		log_info("statistics export=%s status=%s waited=%llu rmw_heads=%llu "
+			 "rmw_tails=%llu fragments=%llu bounce_bytes=%llu "
+			 "flushes_skipped=%llu flushes_joined=%llu",
+			 quoted, backend_status_name(backend_status(b)),
+			 (unsigned long long)stats.waited, (unsigned long long)stats.rmw_heads,
+			 (unsigned long long)stats.rmw_tails, (unsigned long long)stats.fragments,
+			 (unsigned long long)stats.bounce_bytes,
+			 (unsigned long long)stats.flushes_skipped,
+			 (unsigned long long)stats.flushes_joined);
+	}
+}
+
+static void
+backends_resume(struct server *s)
+{
+	for (unsigned i = 0; i < s->exports.count; i++) {
+		struct backend *b = &s->exports.exports[i].backend;
+		char quoted[LOG_QUOTE_MAX];
+
+		if (backend_status(b) == BACKEND_OK)
+			continue;
+		log_info("export goes on export=%s",
+			 log_quote(quoted, b->name, strlen(b->name)));
+		backend_resume(b);
+	}
+}
+
+/* --- Signals ----------------------------------------------------------------- */
+
+static void loop_fn
+signal_stop(struct server *s, uint32_t signo)
+{
+	if (!s->stopping) {
+		shutdown_begin(s);
+	} else if (signo != SIGHUP) {
+		/* A closing terminal sends SIGHUP more than once: no impatience. */
+		bool unflushed = s->workers_running > 0;
+
+		log_warning("second signal, leaving at once%s connections=%u",
+			    unflushed ? " without the last flush" : "", s->conns);
+		listener_unlink(&s->listeners);
+		_exit(unflushed);
+	}
+}
+
 static void
 signal_readable(struct loop_watch *watch)
 {
@@ -265,17 +344,12 @@ signal_readable(struct loop_watch *watch)
 
 	loop_assert();
 	while (read(watch->fd, &info, sizeof(info)) == sizeof(info)) {
-		if (!s->stopping) {
-			shutdown_begin(s);
-		} else if (info.ssi_signo != SIGHUP) {
-			/* A closing terminal sends SIGHUP more than once: no impatience. */
-			bool unflushed = s->workers_running > 0;
-
-			log_warning("second signal, leaving at once%s connections=%u",
-				    unflushed ? " without the last flush" : "", s->conns);
-			listener_unlink(&s->listeners);
-			_exit(unflushed);
-		}
+		if (info.ssi_signo == SIGUSR1)
+			stats_log(s);
+		else if (info.ssi_signo == SIGUSR2)
+			backends_resume(s);
+		else
+			signal_stop(s, info.ssi_signo);
 	}
 }
 
@@ -358,6 +432,7 @@ exports_open(struct server *s, struct err *err)
 			.cache = c->cache,
 			.read_only = c->read_only,
 			.discard = c->discard,
+			.detect_zeroes = c->detect_zeroes,
 			.nqueues = queues_at_start(s) ? s->nseats : 0,
 		};
 		int ret = dev_open(&exp->dev, &dc, err);
@@ -374,6 +449,8 @@ exports_open(struct server *s, struct err *err)
 		exp->block_min = 1; /* smaller than a block: the block layer pads it */
 		exp->read_only = exp->dev->read_only;
 		exp->clients_max = c->clients_max;
+		backend_init(&exp->backend, exp->name, exp->dev, c->on_error, c->on_error);
+		exp->backend.stopped = backend_stopped;
 	}
 	s->exports.fallback = &s->exports.exports[c->fallback];
 	return 0;
@@ -433,8 +510,12 @@ server_free(struct server *s)
 	listener_close(&s->listeners);
 	ret = seats_free(s);
 	loop_free(s->loop);
-	for (unsigned i = 0; i < s->exports.count; i++)
+	if (s->started && log_wants(LOG_DEBUG))
+		stats_log(s);
+	for (unsigned i = 0; i < s->exports.count; i++) {
+		backend_fini(&s->exports.exports[i].backend);
 		dev_close(s->exports.exports[i].dev);
+	}
 	free(s->exports.exports);
 	config_release(&s->config);
 	return ret;
@@ -450,6 +531,8 @@ signals_hold(struct server *s)
 	sigemptyset(&s->signals);
 	sigaddset(&s->signals, SIGTERM);
 	sigaddset(&s->signals, SIGINT);
+	sigaddset(&s->signals, SIGUSR1);
+	sigaddset(&s->signals, SIGUSR2);
 	/* The terminal is gone; nothing can be reloaded yet. But nohup(1) means it. */
 	if (signal(SIGHUP, SIG_DFL) == SIG_IGN)
 		signal(SIGHUP, SIG_IGN);

@@ -28,7 +28,7 @@ struct worker {
 	struct co_budget arriving_medium, arriving_large;
 	struct co_sem cache_reads;
 	const struct export_set *exports;
-	struct queue **queues; /* by export index; NULL until made */
+	struct backend_port *ports; /* by export index; without a queue until made */
 	struct list sessions;  /* of worker_session.link */
 	bool draining; /* set by main, read by the worker; atomic */
 	bool aborting;
@@ -63,6 +63,9 @@ drain_called(struct loop_call *call)
 	struct worker *worker = container_of(call, struct worker, drain_call);
 	struct worker_session *session;
 
+	for (unsigned i = 0; i < worker->exports->count; i++)
+		if (worker->ports[i].q)
+			backend_port_stop(&worker->ports[i]);
 	list_for_each(session, &worker->sessions, link)
 		session->drain(session); /* makes coroutines ready, runs none */
 }
@@ -93,19 +96,38 @@ worker_abort(struct worker *worker)
 
 /* --- Queues ----------------------------------------------------------------- */
 
-int
-worker_queue(struct worker *worker, const struct export *exp, struct queue **qp, struct err *err)
+/* INDEX: the device's queue, or -1 for one more. */
+static int
+port_new(struct worker *worker, struct export *exp, int index, struct err *err)
 {
-	struct queue **slot = &worker->queues[exp->index];
+	struct buf_region memory;
+	struct queue *q;
+	int ret = queue_new(&q, exp->dev, index, worker->loop, err);
 
-	if (!*slot) {
-		int ret = queue_new(slot, exp->dev, -1, worker->loop, err);
+	if (ret < 0)
+		return ret;
+	buf_pool_region(worker->pool, &memory);
+	queue_set_memory(q, &memory);
+	backend_port_init(&worker->ports[exp->index], &exp->backend, q);
+	return 0;
+}
+
+int
+worker_port(struct worker *worker, struct export *exp, struct backend_port **portp,
+	    struct err *err)
+{
+	struct backend_port *port = &worker->ports[exp->index];
+
+	if (!port->q) {
+		int ret = port_new(worker, exp, -1, err);
 
 		if (ret < 0)
 			return ret;
-		queue_attach(*slot);
+		queue_attach(port->q);
+		if (worker_draining(worker))
+			backend_port_stop(port);
 	}
-	*qp = *slot;
+	*portp = port;
 	return 0;
 }
 
@@ -114,7 +136,7 @@ worker_queue(struct worker *worker, const struct export *exp, struct queue **qp,
 static void co_fn
 last_flush(struct worker *worker, unsigned i)
 {
-	int ret = blk_co_flush(worker->queues[i]);
+	int ret = blk_co_flush(worker->ports[i].q);
 
 	if (ret < 0) {
 		worker->flush_failed = true;
@@ -133,10 +155,10 @@ stop_main(void *arg)
 
 	co_assert();
 	for (unsigned i = 0; i < worker->exports->count; i++) {
-		if (!worker->queues[i])
+		if (!worker->ports[i].q)
 			continue;
 		last_flush(worker, i);
-		queue_co_detach(worker->queues[i]);
+		queue_co_detach(worker->ports[i].q);
 	}
 	buf_pool_detach(worker->pool);
 	loop_stop(worker->loop);
@@ -167,8 +189,8 @@ thread_main(void *arg)
 		abort();
 	}
 	for (unsigned i = 0; i < worker->exports->count; i++)
-		if (worker->queues[i])
-			queue_attach(worker->queues[i]);
+		if (worker->ports[i].q)
+			queue_attach(worker->ports[i].q);
 	loop_run(worker->loop);
 	loop_detach(worker->loop);
 	return NULL;
@@ -225,8 +247,8 @@ worker_new(struct worker **workerp, unsigned index, const struct export_set *exp
 	worker->index = index;
 	worker->exports = exports;
 	list_init(&worker->sessions);
-	worker->queues = calloc(exports->count, sizeof(struct queue *));
-	if (!worker->queues) {
+	worker->ports = calloc(exports->count, sizeof(*worker->ports));
+	if (!worker->ports) {
 		ret = err_set(err, -ENOMEM, "out of memory");
 		goto fail;
 	}
@@ -242,8 +264,7 @@ worker_new(struct worker **workerp, unsigned index, const struct export_set *exp
 		goto fail;
 	}
 	for (unsigned i = 0; queues_at_start && i < exports->count; i++) {
-		ret = queue_new(&worker->queues[i], exports->exports[i].dev, (int)index,
-				worker->loop, err);
+		ret = port_new(worker, &exports->exports[i], (int)index, err);
 		if (ret < 0)
 			goto fail;
 	}
@@ -262,9 +283,13 @@ worker_free(struct worker *worker)
 	if (!worker)
 		return;
 	invariant(!worker->started);
-	for (unsigned i = 0; worker->queues && i < worker->exports->count; i++)
-		queue_free(worker->queues[i]);
-	free(worker->queues);
+	for (unsigned i = 0; worker->ports && i < worker->exports->count; i++) {
+		struct queue *q = worker->ports[i].q;
+
+		backend_port_fini(&worker->ports[i]);
+		queue_free(q);
+	}
+	free(worker->ports);
 	buf_pool_free(worker->pool);
 	loop_free(worker->loop);
 	free(worker);

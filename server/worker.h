@@ -70,9 +70,9 @@ bool worker_draining(const struct worker *worker);
 struct buf_pool *worker_pool(struct worker *worker);
 /* What payloads of about LEN_BYTES that are still arriving may hold together. */
 struct co_budget *worker_arriving(struct worker *worker, size_t len_bytes);
-/* Its queue to an export's device; made now if need be, which may fail. */
-int worker_queue(struct worker *worker, const struct export *exp, struct queue **qp,
-		 struct err *err) loop_fn;
+/* Its port to an export's backend; made now if need be, which may fail. */
+int worker_port(struct worker *worker, struct export *exp, struct backend_port **portp,
+		struct err *err) loop_fn;
 /* Reads that only warm a cache, of all its connections. */
 struct co_sem *worker_cache_reads(struct worker *worker);
 /* From enter to leave the session is drained and aborted with the others. */

@@ -145,6 +145,7 @@ request_admit(struct conn *conn, struct request *req)
 		else if (v.buffer_bytes > 0)
 			payload_get(conn, req, v.buffer_bytes, NULL);
 	} else {
+		request_count_refused(req);
 		log_debug("request refused conn=%llu command=%s flags=0x%x offset=%llu "
 			  "length=%u error=\"%s\"",
 			  (unsigned long long)conn->id, nbd_cmd_name(req->nbd.command),

@@ -56,7 +56,7 @@ struct conn {
 	bool negotiated;    /* it led to transmission; the owner was told */
 	bool end_logged;    /* why it ends: no second line about that */
 	struct export *exp; /* entered; NULL before */
-	struct queue *queue;
+	struct backend_port *port;
 	struct request_limits limits;
 
 	/* Transmission. */

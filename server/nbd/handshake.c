@@ -115,7 +115,7 @@ handshake_choose(struct handshake *h, struct export *exp, struct err *err)
 	if (!export_enter(exp))
 		return err_set(err, -EBUSY, "the export has its %u clients already",
 			       exp->clients_max);
-	if (worker_queue(conn->worker, exp, &conn->queue, err) < 0) {
+	if (worker_port(conn->worker, exp, &conn->port, err) < 0) {
 		export_leave(exp);
 		err->code = -ENODEV; /* whatever the driver's was */
 		return err->code;

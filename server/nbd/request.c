@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "base/range.h"
+#include "blk/backend.h"
 #include "blk/io.h"
 #include "conn.h"
 #include "reply.h"
@@ -23,6 +24,7 @@
 struct command {
 	uint16_t flags;	     /* that it takes */
 	uint16_t needs;	     /* transmission flag without which it is unknown; 0: none */
+	enum backend_op op;  /* as what it is counted */
 	bool writes;	     /* refused on a read-only export */
 	bool has_range;	     /* offset and length mean bytes of the export */
 	int past_end;	     /* -errno for a range beyond the end */
@@ -31,12 +33,14 @@ struct command {
 
 static const struct command commands[] = {
 	[NBD_CMD_READ] = {
+		.op = BACKEND_READ,
 		.flags = NBD_CMD_FLAG_FUA,
 		.has_range = true,
 		.past_end = -EINVAL,
 		.length_max = LIMIT_PAYLOAD_SERVED,
 	},
 	[NBD_CMD_WRITE] = {
+		.op = BACKEND_WRITE,
 		.flags = NBD_CMD_FLAG_FUA,
 		.writes = true,
 		.has_range = true,
@@ -44,10 +48,12 @@ static const struct command commands[] = {
 		.length_max = LIMIT_PAYLOAD_SERVED,
 	},
 	[NBD_CMD_FLUSH] = {
+		.op = BACKEND_FLUSH,
 		.flags = NBD_CMD_FLAG_FUA,
 		.needs = NBD_FLAG_SEND_FLUSH,
 	},
 	[NBD_CMD_TRIM] = {
+		.op = BACKEND_DISCARD,
 		.flags = NBD_CMD_FLAG_FUA,
 		.needs = NBD_FLAG_SEND_TRIM,
 		.writes = true,
@@ -55,12 +61,14 @@ static const struct command commands[] = {
 		.past_end = -EINVAL,
 	},
 	[NBD_CMD_CACHE] = {
+		.op = BACKEND_READ,
 		.flags = NBD_CMD_FLAG_FUA,
 		.needs = NBD_FLAG_SEND_CACHE,
 		.has_range = true,
 		.past_end = -EINVAL,
 	},
 	[NBD_CMD_WRITE_ZEROES] = {
+		.op = BACKEND_ZEROES,
 		.flags = NBD_CMD_FLAG_FUA | NBD_CMD_FLAG_NO_HOLE | NBD_CMD_FLAG_FAST_ZERO,
 		.needs = NBD_FLAG_SEND_WRITE_ZEROES,
 		.writes = true,
@@ -112,6 +120,15 @@ request_check(const struct request_limits *limits, const struct nbd_request *req
 	if (req->command == NBD_CMD_READ || req->command == NBD_CMD_WRITE)
 		v.buffer_bytes = req->length;
 	return v;
+}
+
+void
+request_count_refused(const struct request *req)
+{
+	const struct command *cmd = command_find(req->nbd.command);
+
+	if (cmd)
+		backend_invalid(req->conn->port, cmd->op);
 }
 
 /* --- Execution -------------------------------------------------------------- */
@@ -181,21 +198,21 @@ static int co_fn
 request_run(struct request *req)
 {
 	const struct nbd_request *nbd = &req->nbd;
-	struct queue *q = req->conn->queue;
+	struct backend_port *port = req->conn->port;
 
 	switch (nbd->command) {
 	case NBD_CMD_READ:
-		return blk_co_read(q, nbd->offset, req->buf.iov, req->buf.iovcnt);
+		return backend_co_read(port, nbd->offset, req->buf.iov, req->buf.iovcnt);
 	case NBD_CMD_WRITE:
-		return blk_co_write(q, nbd->offset, req->buf.iov, req->buf.iovcnt, fua_of(req));
+		return backend_co_write(port, nbd->offset, req->buf.iov, req->buf.iovcnt, fua_of(req));
 	case NBD_CMD_FLUSH:
-		return blk_co_flush(q);
+		return backend_co_flush(port);
 	case NBD_CMD_TRIM:
-		return blk_co_discard(q, nbd->offset, nbd->length, fua_of(req));
+		return backend_co_discard(port, nbd->offset, nbd->length, fua_of(req));
 	case NBD_CMD_CACHE:
-		return cache_range(q, req);
+		return cache_range(port->q, req);
 	case NBD_CMD_WRITE_ZEROES:
-		return blk_co_write_zeroes(q, nbd->offset, nbd->length, zero_flags_of(req));
+		return backend_co_write_zeroes(port, nbd->offset, nbd->length, zero_flags_of(req));
 	default:
 		invariant(!"a command that request_check() let through");
 		return -EINVAL;

@@ -51,6 +51,9 @@ struct request_verdict {
 struct request_verdict request_check(const struct request_limits *limits,
 				     const struct nbd_request *req);
 
+/* Counts a request of an export that was refused. */
+void request_count_refused(const struct request *req) loop_fn;
+
 /* The coroutine of a request that passed; ARG is the struct request. */
 void request_main(void *arg);
 

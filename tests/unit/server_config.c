@@ -229,8 +229,8 @@ START_TEST(usage_names_every_option)
 {
 	static const char *const known[] = {
 		"--read-only", "--export-name", "--description", "--default-export", "--cache",
-		"--discard", "--port", "--bind", "--socket", "--unix", "--socket-mode", "--single",
-		"--shared", "--max-connections", "--workers", "--shutdown-timeout", "--print-uri",
+		"--discard", "--detect-zeroes", "--on-error", "--port", "--bind", "--socket",
+		"--unix", "--socket-mode", "--single", "--shared", "--max-connections", "--workers", "--shutdown-timeout", "--print-uri",
 		"--verbose", "--version", "--help",
 	};
 	unsigned found = 0;
@@ -287,6 +287,8 @@ START_TEST(words_and_modes)
 	    "directsync", "unsafe");
 	bad("--cache= /disk", "--cache", "writeback");
 	bad("--discard=maybe /disk", "--discard", "maybe", "unmap", "ignore");
+	bad("--detect-zeroes=maybe /disk", "--detect-zeroes", "maybe", "off", "unmap");
+	bad("--on-error=ignore /disk", "--on-error", "ignore", "report", "stop");
 	bad("--socket-mode=rw /disk", "--socket-mode", "rw", "octal");
 	bad("--socket-mode=8 /disk", "--socket-mode", "8", "octal");
 	bad("--socket-mode=1000 /disk", "--socket-mode", "1000", "0777");

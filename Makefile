@@ -228,11 +228,13 @@ check-lint: all unit-tests
 
 BENCH_BIN := $(addprefix $(O)/,$(basename $(wildcard tests/bench/*.c)))
 bench-tools: $(BENCH_BIN)
+$(O)/tests/bench/blkbench: $(O)/libblk.a $(O)/libblkio.a
 $(BENCH_BIN): $(O)/%: $(O)/%.o
 	$(call say,LD,$@)
-	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^
+	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ $(URING_LIBS)
 bench: all bench-tools
 	$(Q)sh tests/bench/bench.sh -o $(O)
+	$(Q)$(O)/tests/bench/blkbench
 
 # Prints the layering table for tests/lint/layers.
 print-layers:

@@ -5,7 +5,7 @@
 # server CPU time (user + system, all threads) per operation.
 #
 # usage: bench.sh -o BUILDDIR [-q] [-r ROUNDS] [-s SECONDS] [-d DIR] [-f FILTER]
-#                 [-S 'SERVER...'] [-a 'BLKGATE OPTION...']
+#                 [-S 'SERVER...'] [-B OTHERBUILD] [-a 'BLKGATE OPTION...']
 #
 #   -q  quick: 2 rounds of 0.4 s
 #   -r  rounds (5); every round runs all servers, odd ones forwards, even ones
@@ -14,6 +14,7 @@
 #   -d  directory for the 1 GiB disk (TMPDIR, /tmp); it stays in the page cache
 #   -f  only workloads whose name contains FILTER
 #   -S  servers: blkgate nbdkit qemu-threads qemu-uring (all that work here)
+#   -B  blkgate of another build, as one more server "other": before and after
 #   -a  more options for blkgate
 #
 # Everything goes over Unix sockets. Not a test: nothing passes or fails.
@@ -21,8 +22,8 @@
 set -u
 
 build='' rounds=5 seconds=1.5 warmup=0.3 dir=${TMPDIR:-/tmp} filter=''
-servers='blkgate nbdkit qemu-threads qemu-uring' blkgate_args=''
-while getopts o:qr:s:d:f:S:a: opt; do
+servers='blkgate nbdkit qemu-threads qemu-uring' blkgate_args='' other=''
+while getopts o:qr:s:d:f:S:B:a: opt; do
 	case $opt in
 	o)	build=$OPTARG ;;
 	q)	rounds=2 seconds=0.4 warmup=0.1 ;;
@@ -31,10 +32,12 @@ while getopts o:qr:s:d:f:S:a: opt; do
 	d)	dir=$OPTARG ;;
 	f)	filter=$OPTARG ;;
 	S)	servers=$OPTARG ;;
+	B)	other=$OPTARG ;;
 	a)	blkgate_args=$OPTARG ;;
 	*)	sed -n '/^# usage:/,/^$/s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
 	esac
 done
+[ -z "$other" ] || servers="$servers other"
 nbdload=$build/tests/bench/nbdload
 if [ -z "$build" ] || [ ! -x "$nbdload" ]; then
 	echo "bench.sh: no $nbdload; use 'make bench', or -o with a build directory" >&2
@@ -81,6 +84,9 @@ start()
 	blkgate)
 		# shellcheck disable=SC2086  # a list of options
 		"$build/blkgate" --workers 2 --socket "$sock" $blkgate_args "$disk" ;;
+	other)
+		# shellcheck disable=SC2086  # a list of options
+		"$other/blkgate" --workers 2 --socket "$sock" $blkgate_args "$disk" ;;
 	nbdkit)
 		nbdkit -f -U "$sock" file "$disk" ;;
 	qemu-threads)

@@ -6,10 +6,35 @@
  * The path: "path" or "fd" is set; dev_connect() opens or takes it and asks it
  * for its limits (target.c); start makes queues (io_uring_queue.c). Until
  * connect has succeeded nothing has changed, and an fd is still the caller's.
+ *
+ * The tail. Direct I/O moves whole blocks, so the end of a file whose size is
+ * no multiple of them goes through the page cache, by a descriptor without
+ * O_DIRECT.
+ *
+ * 1. No page, and no block of the file system, is used both ways. A buffered
+ *    write rewrites its whole page later on; a direct write to another part of
+ *    it that was in flight when the page was read would be lost. So the tail
+ *    begins at a multiple of both, and no request crosses its start. The page
+ *    cache makes large folios forwards from the page that is asked for, so
+ *    none that a request for the tail brings in reaches below its start.
+ *    (fallocate() works on either side: the kernel lets direct I/O finish
+ *    first and keeps it out meanwhile.)
+ * 2. The tail has one descriptor for all queues, and that one is never synced.
+ *    What a writeback fails with is recorded at the file, whoever wrote, and
+ *    is told to each open file description at its own next sync. A sync writes
+ *    back and hears of all of the file. So the one description with which a
+ *    queue has always synced hears of the tail as well, for flushes and for
+ *    FUA, and one sync is enough; a second description that were synced
+ *    sometimes would only be one more place where an error can be told to
+ *    nobody who counts.
+ * 3. The file keeps its size: no transfer reaches beyond what it had at
+ *    connect.
  */
 #include <limits.h>
 #include <stdlib.h>
+#include <unistd.h>
 
+#include "base/range.h"
 #include "io_uring.h"
 
 #define NUM_ENTRIES_DEFAULT 128
@@ -21,6 +46,10 @@ get_capacity(struct blkio *b, struct prop_value *v)
 {
 	struct io_uring_dev *dev = container_of(b, struct io_uring_dev, b);
 
+	if (dev->tail_start != UINT64_MAX) {
+		v->u64 = dev->tail_end;
+		return 0;
+	}
 	return target_capacity(&dev->target, &v->u64);
 }
 
@@ -46,6 +75,7 @@ static const struct prop props[] = {
 	DEV("fd", PROP_INT, CREATED, fd),
 	DEV("direct", PROP_BOOL, CREATED, direct),
 	DEV("read-only", PROP_BOOL, CREATED, b.read_only),
+	DEV("x-buffered-tail", PROP_BOOL, CREATED, buffered_tail),
 	DEV("x-strict-eof", PROP_BOOL, CREATED | CONNECTED, strict_eof),
 	DEV("x-pin-mem-regions", PROP_BOOL, CREATED | CONNECTED, b.limits.may_pin_mem_regions),
 	DEV("x-single-issuer", PROP_BOOL, CONNECTED, single_issuer),
@@ -79,8 +109,46 @@ static const struct prop props[] = {
 	LIMIT("optimal-io-alignment", PROP_INT, PROP_KNOWN, optimal_io_alignment),
 	LIMIT("optimal-io-size", PROP_INT, PROP_KNOWN, optimal_io_size),
 	LIMIT("request-alignment", PROP_INT, PROP_KNOWN, request_alignment),
+	PROP_FIELD("x-tail-start", PROP_U64, PROP_KNOWN, 0, struct io_uring_dev, tail_start),
 	{ .name = NULL },
 };
+
+/* --- The tail --------------------------------------------------------------- */
+
+/* Gives DEV the tail that T, with these limits, has to have, if any. */
+static int
+tail_open(struct io_uring_dev *dev, const struct target *t, const struct limits *l,
+	  uint64_t capacity)
+{
+	int fd;
+
+	if (!dev->buffered_tail || t->block || !t->direct ||
+	    is_aligned(capacity, (uint64_t)l->request_alignment))
+		return 0;
+	fd = target_reopen(t, false);
+	if (fd < 0)
+		return error_os(-fd, "%s", ": cannot open the file once more, for its tail, "
+					   "through /proc/self/fd");
+	dev->tail_fd = fd;
+	dev->tail_start = align_down(capacity, target_cache_unit(t, l->request_alignment));
+	dev->tail_end = capacity;
+	return 0;
+}
+
+bool
+io_tail_refused(struct io_queue *q, uint64_t start, uint64_t len, void *user_data)
+{
+	if (likely(q->tail_start == UINT64_MAX) || range_ok(start, len, q->tail_start))
+		return false;
+	if (!range_ok(start, len, q->dev->tail_end))
+		queue_fail(&q->q, user_data, EINVAL, MSG_RANGE);
+	else if (start < q->tail_start)
+		queue_fail(&q->q, user_data, EINVAL,
+			   "a request must not cross property \"x-tail-start\"");
+	else
+		return io_queue_refused_on_poll(&q->q, user_data);
+	return true;
+}
 
 /* --- The device ------------------------------------------------------------ */
 
@@ -91,6 +159,8 @@ dev_init(struct blkio *b)
 
 	dev->fd = -1;
 	dev->target.fd = -1;
+	dev->tail_fd = -1;
+	dev->tail_start = UINT64_MAX;
 	dev->num_entries = NUM_ENTRIES_DEFAULT;
 	b->limits.can_add_queues = true;
 	b->limits.flush_needed = true;
@@ -103,6 +173,7 @@ dev_connect(struct blkio *b)
 {
 	struct io_uring_dev *dev = container_of(b, struct io_uring_dev, b);
 	bool have_path = dev->path && *dev->path, have_fd = dev->fd >= 0;
+	struct limits limits = b->limits;
 	struct target t;
 	uint64_t capacity;
 	int ret;
@@ -119,19 +190,27 @@ dev_connect(struct blkio *b)
 	if (ret)
 		return ret;
 	ret = target_capacity(&t, &capacity);
-	if (ret) {
-		if (have_path)
-			target_close(&t);
-		return ret;
-	}
+	if (ret)
+		goto close_target;
+	target_limits(&t, &limits);
+	ret = tail_open(dev, &t, &limits, capacity);
+	if (ret)
+		goto close_target;
 
-	target_limits(&t, &b->limits);
+	if (dev->tail_start != UINT64_MAX)
+		limits.can_grow = false;
+	b->limits = limits;
 	atomic_store(&dev->capacity_seen, capacity);
 	dev->target = t;
 	dev->fd = t.fd;
 	dev->direct = t.direct;
 	b->read_only = t.read_only;
 	return 0;
+
+close_target:
+	if (have_path)
+		target_close(&t);
+	return ret;
 }
 
 static void
@@ -139,6 +218,8 @@ dev_close(struct blkio *b)
 {
 	struct io_uring_dev *dev = container_of(b, struct io_uring_dev, b);
 
+	if (dev->tail_fd >= 0)
+		close(dev->tail_fd);
 	target_close(&dev->target);
 	free(dev->path);
 }

@@ -31,6 +31,12 @@ struct io_uring_dev {
 	struct target target;
 	bool fd_taken; /* by a queue: the others need descriptions of their own */
 
+	/* The end of a file that goes through the page cache; see io_uring.c. */
+	bool buffered_tail; /* is wanted */
+	uint64_t tail_start; /* UINT64_MAX: there is none */
+	uint64_t tail_end;   /* the capacity at connect */
+	int tail_fd;
+
 	/* What the target has refused so far; any queue may learn it. */
 	atomic_bool no_punch_hole, no_zero_range, no_discard_cmd;
 	/* Of a block device, when somebody looked last. */
@@ -82,12 +88,13 @@ struct io_queue {
 	struct uring ring;
 	unsigned in_flight;
 	int fd; /* its own open file description, or -1: the device's */
-	int sqe_fd;
+	int sqe_fd, sqe_tail_fd;
 	uint8_t sqe_flags;
 	bool read_only;
 	bool use_fixed;
 	bool fua_in_write; /* RWF_DSYNC; else a sync of the range follows */
 	bool closing; /* nothing is tried again */
+	uint64_t tail_start; /* the device's */
 	struct fifo again, backlog;
 	struct io_uring_dev *dev;
 	struct fixed_table fixed;
@@ -104,6 +111,14 @@ io_request(struct request *r)
 {
 	return container_of(r, struct io_request, r);
 }
+
+/* --- io_uring.c --------------------------------------------------------------- */
+
+/*
+ * Fails a request that a file with a tail does not take: across its start,
+ * beyond the end, or in the tail on a poll queue. True if it did.
+ */
+bool io_tail_refused(struct io_queue *q, uint64_t start, uint64_t len, void *user_data);
 
 /* --- io_uring_queue.c -------------------------------------------------------- */
 
@@ -156,6 +171,16 @@ sqe_prep(const struct io_queue *q, struct io_uring_sqe *sqe, uint8_t opcode, uin
 	sqe->off = off;
 	sqe->addr = (uint64_t)(uintptr_t)addr;
 	sqe->len = len;
+}
+
+/* The same for a transfer, which in the tail has a descriptor of its own. */
+static inline void
+sqe_prep_transfer(const struct io_queue *q, struct io_uring_sqe *sqe, uint8_t opcode,
+		  uint64_t off, const void *addr, uint32_t len)
+{
+	sqe_prep(q, sqe, opcode, off, addr, len);
+	if (unlikely(off >= q->tail_start))
+		sqe->fd = q->sqe_tail_fd;
 }
 
 static inline void

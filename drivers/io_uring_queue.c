@@ -39,7 +39,7 @@ sqe_prep_buf(struct io_queue *q, struct io_uring_sqe *sqe, bool write, uint64_t 
 {
 	int slot;
 
-	sqe_prep(q, sqe, write ? IORING_OP_WRITE : IORING_OP_READ, off, buf, len);
+	sqe_prep_transfer(q, sqe, write ? IORING_OP_WRITE : IORING_OP_READ, off, buf, len);
 	if (!q->use_fixed)
 		return;
 	slot = fixed_find(&q->fixed, buf, len);
@@ -57,8 +57,8 @@ sqe_prep_vector(struct io_queue *q, struct io_uring_sqe *sqe, const struct io_re
 	uint64_t rest;
 
 	if (likely(!req->len)) {
-		sqe_prep(q, sqe, write ? IORING_OP_WRITEV : IORING_OP_READV, req->start, req->iov,
-			 req->iovcnt);
+		sqe_prep_transfer(q, sqe, write ? IORING_OP_WRITEV : IORING_OP_READV, req->start,
+				  req->iov, req->iovcnt);
 		return;
 	}
 	/* The client's array is const: finish a buffer that was begun on its own. */
@@ -158,11 +158,26 @@ transfer(struct io_queue *q, enum op op, uint64_t start, void *buf, uint64_t len
 		queue_pass(&q->q, user_data);
 		return;
 	}
+	if (unlikely(io_tail_refused(q, start, len, user_data)))
+		return;
 	req = io_request_new(q, op, flags, start, user_data);
 	req->buf = buf;
 	req->len = len;
 	req->moved = 0;
 	begin(q, req);
+}
+
+/* Bytes in all; UINT64_MAX for more than there can be. */
+static uint64_t
+vector_bytes(const struct iovec *iov, int iovcnt)
+{
+	uint64_t len = 0;
+
+	for (int i = 0; i < iovcnt; i++) {
+		if (__builtin_add_overflow(len, iov[i].iov_len, &len))
+			return UINT64_MAX;
+	}
+	return len;
 }
 
 /* A transfer with several; one alone is a plain one. */
@@ -186,6 +201,9 @@ transfer_vector(struct io_queue *q, enum op op, uint64_t start, const struct iov
 			   "iovcnt must not exceed property \"max-segments\"");
 		return;
 	}
+	if (unlikely(q->tail_start != UINT64_MAX) &&
+	    io_tail_refused(q, start, vector_bytes(iov, iovcnt), user_data))
+		return;
 	req = io_request_new(q, op, flags | REQ_VECTOR, start, user_data);
 	req->iov = iov;
 	req->iovcnt = (uint32_t)iovcnt;
@@ -324,6 +342,7 @@ static void
 transfer_part_done(struct io_queue *q, struct io_request *req, uint32_t n)
 {
 	const struct target *t = &q->dev->target;
+	bool direct = t->direct && req->start < q->tail_start;
 
 	if (!transfer_advance(req, n)) {
 		transfer_done(q, req);
@@ -333,7 +352,7 @@ transfer_part_done(struct io_queue *q, struct io_request *req, uint32_t n)
 	 * Direct reads end in the middle of a block only at the end of the
 	 * file; from there one could not even ask for more.
 	 */
-	if (n && !(req->r.op == OP_READ && t->direct && !t->block &&
+	if (n && !(req->r.op == OP_READ && direct && !t->block &&
 		   !is_aligned(req->start, (unsigned)q->dev->b.limits.request_alignment))) {
 		req->r.tries = 0;
 		io_queue_go_on(q, req);
@@ -603,6 +622,7 @@ int
 io_queue_open(struct blkio *b, bool poll, struct blkioq **qp)
 {
 	struct io_uring_dev *dev = container_of(b, struct io_uring_dev, b);
+	int fds[2] = { -1, dev->tail_fd };
 	const struct uring_options options = {
 		.entries = (unsigned)dev->num_entries,
 		.iopoll = poll,
@@ -620,13 +640,14 @@ io_queue_open(struct blkio *b, bool poll, struct blkioq **qp)
 	memset(q, 0, sizeof(*q));
 	q->dev = dev;
 	q->read_only = dev->target.read_only;
+	q->tail_start = dev->tail_start;
 	/* Where the kernel would flush behind the write, its error could be others': in two steps. */
 	q->fua_in_write =
 		dev->target.block && dev->target.direct && b->limits.supports_fua_natively;
 	/* The first has the device's own description, each other one of its own. */
 	q->fd = -1;
 	if (dev->fd_taken) {
-		q->fd = target_reopen(&dev->target);
+		q->fd = target_reopen(&dev->target, dev->target.direct);
 		if (q->fd < 0) {
 			ret = error_os(-q->fd, "%s", ": cannot open the file once more, for another "
 						     "queue, through /proc/self/fd");
@@ -650,9 +671,11 @@ io_queue_open(struct blkio *b, bool poll, struct blkioq **qp)
 		}
 	}
 	/* A registered file saves two atomic operations per request. */
-	q->sqe_fd = q->fd >= 0 ? q->fd : dev->target.fd;
-	if (uring_register(&q->ring, IORING_REGISTER_FILES, &q->sqe_fd, 1) >= 0) {
+	q->sqe_fd = fds[0] = q->fd >= 0 ? q->fd : dev->target.fd;
+	q->sqe_tail_fd = dev->tail_fd;
+	if (uring_register(&q->ring, IORING_REGISTER_FILES, fds, fds[1] < 0 ? 1 : 2) >= 0) {
 		q->sqe_fd = 0;
+		q->sqe_tail_fd = 1;
 		q->sqe_flags = IOSQE_FIXED_FILE;
 	}
 	q->use_fixed = b->limits.may_pin_mem_regions && fixed_init(&q->fixed, &q->ring, b);

@@ -100,7 +100,7 @@ range_refused(struct blkioq *q, uint64_t start, uint64_t len, void *user_data)
 	else if (!range_ok(start, len, INT64_MAX) || !inside_device(ioq->dev, start, len))
 		queue_fail(q, user_data, EINVAL, MSG_RANGE);
 	else
-		return false;
+		return io_tail_refused(ioq, start, len, user_data);
 	return true;
 }
 
@@ -268,7 +268,7 @@ io_zeroes_prep(struct io_queue *q, struct io_uring_sqe *sqe, const struct io_req
 	int mode;
 
 	if (piece) {
-		sqe_prep(q, sqe, IORING_OP_WRITE, start, zero_region, piece);
+		sqe_prep_transfer(q, sqe, IORING_OP_WRITE, start, zero_region, piece);
 		return;
 	}
 	if (req->phase == PHASE_SYNC) {

@@ -162,7 +162,7 @@ target_open(struct target *t, const char *path, bool read_only, bool direct)
 }
 
 int
-target_reopen(const struct target *t)
+target_reopen(const struct target *t, bool direct)
 {
 	char path[32];
 	int flags = fcntl(t->fd, F_GETFL), fd;
@@ -170,7 +170,8 @@ target_reopen(const struct target *t)
 	if (flags < 0)
 		return -errno;
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", t->fd);
-	fd = open(path, (flags & ~(O_CREAT | O_EXCL | O_TRUNC)) | O_CLOEXEC);
+	flags &= ~(O_CREAT | O_EXCL | O_TRUNC | O_DIRECT);
+	fd = open(path, flags | O_CLOEXEC | (direct ? O_DIRECT : 0));
 	return fd < 0 ? -errno : fd;
 }
 
@@ -281,6 +282,20 @@ target_limits(struct target *t, struct limits *l)
 	l->mem_region_alignment = (uint64_t)l->buf_alignment;
 	l->optimal_buf_alignment = MAX((int)sysconf(_SC_PAGESIZE), l->buf_alignment);
 	l->max_segments = SEGMENTS_MAX;
+}
+
+uint64_t
+target_cache_unit(const struct target *t, int alignment)
+{
+	uint64_t unit = (uint64_t)sysconf(_SC_PAGESIZE), least = (uint64_t)alignment;
+	struct statfs fs;
+
+	/* Of network file systems "blocks" may be any number. */
+	if (fstatfs(t->fd, &fs) == 0 && fs.f_bsize > 0)
+		least = MAX(least, MIN((uint64_t)fs.f_bsize, UINT64_C(1) << 30));
+	while (unit < least)
+		unit *= 2;
+	return unit;
 }
 
 int

@@ -38,15 +38,22 @@ int target_adopt(struct target *t, int fd);
 /*
  * One more descriptor of the same file, with an open file description of its
  * own: the kernel reports a failed writeback once to each description, so those
- * who share one can miss it. A negative errno without message: no /proc, or no
- * permission any more.
+ * who share one can miss it. DIRECT: with O_DIRECT. A negative errno without
+ * message: no /proc, or no permission any more.
  */
-int target_reopen(const struct target *t);
+int target_reopen(const struct target *t, bool direct);
 
 void target_close(struct target *t);
 
 /* Fills in those limits that the file or device decides. */
 void target_limits(struct target *t, struct limits *l);
+
+/*
+ * The unit in which direct I/O and the page cache must not meet in one file, a
+ * power of two: a page, a block of the file system, ALIGNMENT (of requests),
+ * whichever is largest.
+ */
+uint64_t target_cache_unit(const struct target *t, int alignment);
 
 /* The size right now, bytes; does not move the file offset. */
 int target_capacity(const struct target *t, uint64_t *bytes);

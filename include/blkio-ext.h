@@ -51,4 +51,27 @@
  */
 #define BLKIO_EXT_ZERO_ALIGNMENT "x-write-zeroes-alignment"
 
+/*
+ * bool, io_uring; set before connect; default false.
+ *
+ * With "direct" a file whose size is no multiple of "request-alignment" ends in
+ * a block that direct I/O can neither read nor write to the byte: a write of
+ * all of it would make the file longer. With this property the end of such a
+ * file, its tail, goes through the page cache instead, to the byte.
+ *
+ * A request lies below the tail or in it; one that does both is -EINVAL, and
+ * so is one beyond the end: the file does not grow, and "capacity" is what it
+ * was at connect. Poll queues do not serve the tail. It has no effect on block
+ * devices and without "direct".
+ */
+#define BLKIO_EXT_BUFFERED_TAIL "x-buffered-tail"
+
+/*
+ * u64, read-only, from connect on.
+ *
+ * Where the tail begins, a multiple of "request-alignment"; UINT64_MAX if there
+ * is none.
+ */
+#define BLKIO_EXT_TAIL_START "x-tail-start"
+
 #endif

@@ -333,7 +333,7 @@ target_adopt(struct target *t, int fd)
 }
 
 int
-target_reopen(const struct target *t)
+target_reopen(const struct target *t, bool direct)
 {
 	return dup(t->fd);
 }
@@ -352,6 +352,12 @@ target_limits(struct target *t, struct limits *l)
 	l->request_alignment = sim.direct ? (int)sim.block_size : 1;
 	l->mem_region_alignment = 1;
 	l->max_segments = 1024;
+}
+
+uint64_t
+target_cache_unit(const struct target *t, int alignment)
+{
+	return MAX((uint64_t)alignment, UINT64_C(4096));
 }
 
 int

@@ -29,6 +29,7 @@
 
 #include "base/annotate.h"
 #include "base/utf8.h"
+#include "blkio-ext.h"
 #include "blkio.h"
 
 struct driver;
@@ -239,6 +240,13 @@ struct queue_ops {
 
 	/* Whether something has finished that q->ready does not count yet. */
 	bool (*pending)(struct blkioq *q);
+
+	/*
+	 * See blkioq_ext_status(); LEN > 0, and the range ends below 2^63. May
+	 * be NULL: -ENOTSUP.
+	 */
+	int (*status)(struct blkioq *q, uint64_t start, uint64_t len,
+		      struct blkio_ext_extent *extent);
 
 	/* Tells the device to raise the completion fd, or not; may be NULL. */
 	void (*set_event)(struct blkioq *q, bool enable);

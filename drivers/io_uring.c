@@ -203,6 +203,7 @@ dev_connect(struct blkio *b)
 	atomic_store(&dev->capacity_seen, capacity);
 	dev->target = t;
 	dev->fd = t.fd;
+	dev->adopted = have_fd;
 	dev->direct = t.direct;
 	b->read_only = t.read_only;
 	return 0;

@@ -6,6 +6,7 @@
  * io_uring.c         the device: properties, opening, closing
  * io_uring_queue.c   queues: transfers, flushes, running, completions
  * io_uring_zeroes.c  discard and write zeroes, which take several steps
+ * io_uring_status.c  where a file has data
  *
  * 1. in_flight counts requests that have a submission entry, submitted or not;
  *    it never exceeds the completion ring. What does not fit waits on the
@@ -24,6 +25,7 @@ struct io_uring_dev {
 	struct blkio b;
 	char *path;
 	int fd; /* as set, then that of the target */
+	bool adopted; /* the fd was set: others may share its file offset */
 	bool direct;
 	bool strict_eof;
 	bool single_issuer;
@@ -88,6 +90,7 @@ struct io_queue {
 	struct uring ring;
 	unsigned in_flight;
 	int fd; /* its own open file description, or -1: the device's */
+	int seek_fd; /* whose file offset may be moved: fd, the device's, its own; or -1 */
 	int sqe_fd, sqe_tail_fd;
 	uint8_t sqe_flags;
 	bool read_only;
@@ -210,5 +213,13 @@ void io_zeroes_prep(struct io_queue *q, struct io_uring_sqe *sqe, const struct i
 /* A step of REQ has ended with RES. */
 void io_discard_done(struct io_queue *q, struct io_request *req, int res);
 void io_zeroes_done(struct io_queue *q, struct io_request *req, int res);
+
+/* --- io_uring_status.c ------------------------------------------------------- */
+
+/* A descriptor for io_status() on Q, whose own ones are set; or -1. */
+int io_seek_fd(const struct io_queue *q);
+
+/* See struct queue_ops. */
+int io_status(struct blkioq *q, uint64_t start, uint64_t len, struct blkio_ext_extent *extent);
 
 #endif

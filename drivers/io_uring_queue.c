@@ -597,6 +597,8 @@ queue_close(struct blkioq *bq)
 	fixed_release(&q->fixed);
 	uring_release(&q->ring);
 	queue_release(bq);
+	if (q->seek_fd != q->fd && q->seek_fd != q->dev->target.fd)
+		close(q->seek_fd);
 	if (q->fd >= 0)
 		close(q->fd);
 	else
@@ -612,6 +614,7 @@ static const struct queue_ops queue_ops = {
 	.write_zeroes = io_write_zeroes,
 	.discard = io_discard,
 	.flush = queue_flush,
+	.status = io_status,
 	.run = queue_run,
 	.pending = queue_pending,
 	.set_event = queue_set_event,
@@ -679,6 +682,7 @@ io_queue_open(struct blkio *b, bool poll, struct blkioq **qp)
 		q->sqe_flags = IOSQE_FIXED_FILE;
 	}
 	q->use_fixed = b->limits.may_pin_mem_regions && fixed_init(&q->fixed, &q->ring, b);
+	q->seek_fd = io_seek_fd(q);
 	if (q->fd < 0)
 		dev->fd_taken = true;
 	*qp = &q->q;

@@ -17,9 +17,11 @@
  *
  * 1. Any thread may walk the tree without a lock: nodes are only ever added
  *    (by compare-and-swap) until the device is closed.
- * 2. A chunk's pointer and bytes are read under its lock held for reading, and
- *    changed under its lock held for writing. Locks are picked by the chunk's
- *    number; nobody holds two.
+ * 2. A chunk's pointer, map and bytes are read under its lock held for reading,
+ *    and changed under its lock held for writing. Locks are picked by the
+ *    chunk's number; nobody holds two.
+ * 3. A page that is not set in its chunk's map has no memory, or never had, and
+ *    is zero. Without a chunk the map is empty.
  */
 #include <inttypes.h>
 #include <limits.h>
@@ -42,16 +44,23 @@
 
 #define LOCKS 64 /* a power of two */
 
+#define PAGE_BYTES 4096
+
 /* Requests a queue has before its pool grows. */
 #define POOL_REQUESTS 256
 
-#define PAGE_BYTES 4096
 #define SEGMENTS_MAX 1024
+
+/* Which pages of a chunk have been written since they last had no memory. */
+struct page_map {
+	uint64_t bits[CHUNK_BYTES / PAGE_BYTES / 64];
+};
 
 struct node {
 	_Atomic(void *) slot[FANOUT]; /* level 0: chunks, else nodes */
 	struct node *next;            /* of all nodes, newest first */
 	int level;
+	struct page_map pages[]; /* level 0: FANOUT, of the chunks */
 };
 
 struct chunk_lock {
@@ -98,7 +107,8 @@ mem_queue(struct blkioq *q)
 static struct node *
 node_make(struct mem_dev *dev, int level, _Atomic(void *) *slot)
 {
-	struct node *node = calloc(1, sizeof(*node));
+	size_t maps = level == 0 ? FANOUT * sizeof(struct page_map) : 0;
+	struct node *node = calloc(1, sizeof(*node) + maps);
 	void *other = NULL;
 
 	if (!node)
@@ -163,10 +173,44 @@ chunk_slot(struct mem_dev *dev, uint64_t chunk, bool make, uint64_t *skip)
 	return &node->slot[slot_index(chunk, 0)];
 }
 
+/* The map of CHUNK, whose pointer is kept in SLOT. */
+static struct page_map *
+chunk_pages(_Atomic(void *) *slot, uint64_t chunk)
+{
+	unsigned index = slot_index(chunk, 0);
+	struct node *leaf = container_of(slot - index, struct node, slot);
+
+	return &leaf->pages[index];
+}
+
 static pthread_rwlock_t *
 chunk_lock(struct mem_dev *dev, uint64_t chunk)
 {
 	return &dev->locks[chunk & (LOCKS - 1)].lock;
+}
+
+/* --- Maps of pages ---------------------------------------------------------- */
+
+static bool
+page_written(const struct page_map *map, size_t page)
+{
+	return map->bits[page / 64] >> (page % 64) & 1;
+}
+
+/* Sets or clears the pages that have a byte in [OFF, OFF + LEN). */
+static void
+pages_mark(struct page_map *map, size_t off, size_t len, bool written)
+{
+	size_t end = align_up(off + len, PAGE_BYTES) / PAGE_BYTES;
+
+	for (size_t page = off / PAGE_BYTES; page < end; page++) {
+		uint64_t bit = UINT64_C(1) << (page % 64);
+
+		if (written)
+			map->bits[page / 64] |= bit;
+		else
+			map->bits[page / 64] &= ~bit;
+	}
 }
 
 /* --- Bytes of one chunk ---------------------------------------------------- */
@@ -215,17 +259,19 @@ chunk_write(struct mem_dev *dev, uint64_t chunk, size_t off, const void *buf, si
 			bytes = fresh;
 		}
 	}
-	if (bytes)
+	if (bytes) {
 		memcpy(bytes + off, buf, len);
-	else
+		pages_mark(chunk_pages(slot, chunk), off, len, true);
+	} else {
 		ret = -ENOSPC;
+	}
 	pthread_rwlock_unlock(lock);
 	return ret;
 }
 
 /* Zeroes a part of a chunk's memory; whole pages go back to the kernel. */
 static void
-chunk_zero(char *bytes, size_t off, size_t len, bool give_back)
+chunk_zero(char *bytes, struct page_map *map, size_t off, size_t len, bool give_back)
 {
 	size_t pages = align_up(off, PAGE_BYTES), pages_end = align_down(off + len, PAGE_BYTES);
 
@@ -234,6 +280,7 @@ chunk_zero(char *bytes, size_t off, size_t len, bool give_back)
 		memset(bytes + off, 0, len);
 		return;
 	}
+	pages_mark(map, pages, pages_end - pages, false);
 	memset(bytes + off, 0, pages - off);
 	memset(bytes + pages_end, 0, off + len - pages_end);
 }
@@ -244,6 +291,7 @@ chunk_clear(struct mem_dev *dev, uint64_t chunk, _Atomic(void *) *slot, size_t o
 	    bool give_back)
 {
 	pthread_rwlock_t *lock = chunk_lock(dev, chunk);
+	struct page_map *map = chunk_pages(slot, chunk);
 	char *bytes;
 
 	pthread_rwlock_wrlock(lock);
@@ -251,10 +299,32 @@ chunk_clear(struct mem_dev *dev, uint64_t chunk, _Atomic(void *) *slot, size_t o
 	if (bytes && give_back && len == CHUNK_BYTES) {
 		atomic_store_explicit(slot, NULL, memory_order_relaxed);
 		munmap(bytes, CHUNK_BYTES);
+		*map = (struct page_map){ 0 };
 	} else if (bytes) {
-		chunk_zero(bytes, off, len, give_back);
+		chunk_zero(bytes, map, off, len, give_back);
 	}
 	pthread_rwlock_unlock(lock);
+}
+
+/*
+ * How many of the LEN bytes from OFF on are alike: in pages that were WRITTEN
+ * or in pages that were not.
+ */
+static size_t
+chunk_alike(struct mem_dev *dev, uint64_t chunk, _Atomic(void *) *slot, size_t off, size_t len,
+	    bool *written)
+{
+	pthread_rwlock_t *lock = chunk_lock(dev, chunk);
+	const struct page_map *map = chunk_pages(slot, chunk);
+	size_t end = off + len, page = off / PAGE_BYTES;
+
+	pthread_rwlock_rdlock(lock);
+	*written = page_written(map, page);
+	do
+		page++;
+	while (page * PAGE_BYTES < end && page_written(map, page) == *written);
+	pthread_rwlock_unlock(lock);
+	return MIN(page * PAGE_BYTES, end) - off;
 }
 
 /* --- Executing requests ---------------------------------------------------- */
@@ -452,6 +522,49 @@ queue_flush(struct blkioq *q, void *user_data)
 	begin(q, OP_READ, 0, 0, 0, user_data);
 }
 
+/* --- Status ------------------------------------------------------------------ */
+
+/*
+ * Looks at so many chunks and no more, so that a large disk full of data costs
+ * no more time than a piece of it.
+ */
+#define STATUS_CHUNKS 1024
+
+static int
+queue_status(struct blkioq *q, uint64_t start, uint64_t len, struct blkio_ext_extent *extent)
+{
+	struct mem_dev *dev = mem_queue(q)->dev;
+	uint64_t at = start, end = start + len, skip;
+	bool first = false, written;
+
+	if (!range_ok(start, len, dev->size))
+		return -EINVAL;
+	for (unsigned n = 0; at < end && n < STATUS_CHUNKS; n++) {
+		uint64_t chunk = at >> CHUNK_SHIFT;
+		size_t off = at & (CHUNK_BYTES - 1);
+		uint64_t alike = MIN(end - at, CHUNK_BYTES - off);
+		_Atomic(void *) *slot = chunk_slot(dev, chunk, false, &skip);
+
+		written = false;
+		if (slot)
+			alike = chunk_alike(dev, chunk, slot, off, (size_t)alike, &written);
+		else if (skip > (end - 1) >> CHUNK_SHIFT)
+			alike = end - at;
+		else
+			alike = (skip << CHUNK_SHIFT) - at;
+		if (at == start)
+			first = written;
+		else if (written != first)
+			break;
+		at += alike;
+	}
+	*extent = (struct blkio_ext_extent){
+		.len = at - start,
+		.flags = first ? 0 : BLKIO_EXT_HOLE | BLKIO_EXT_ZERO,
+	};
+	return 0;
+}
+
 /* --- Opening and closing a queue ------------------------------------------- */
 
 static bool
@@ -475,6 +588,7 @@ static const struct queue_ops queue_ops = {
 	.write_zeroes = queue_write_zeroes,
 	.discard = queue_discard,
 	.flush = queue_flush,
+	.status = queue_status,
 	.run = queue_run,
 	.pending = queue_pending,
 	.close = queue_close,

@@ -23,6 +23,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "base/range.h"
 #include "driver.h"
 
 /* The pool grows by one of these at a time. */
@@ -268,6 +269,20 @@ blkioq_flush(struct blkioq *q, void *user_data, uint32_t flags)
 		reject_flags(q, user_data, flags, 0);
 	else
 		q->ops->flush(q, user_data);
+}
+
+/*
+ * Here and not in a file of its own: a weak reference, which is what clients
+ * have, takes nothing out of an archive.
+ */
+int
+blkioq_ext_status(struct blkioq *q, uint64_t start, uint64_t len, struct blkio_ext_extent *extent)
+{
+	if (!len || !range_ok(start, len, INT64_MAX))
+		return -EINVAL;
+	if (!q->ops->status)
+		return -ENOTSUP;
+	return q->ops->status(q, start, len, extent);
 }
 
 /* --- Zones: no driver has any yet ------------------------------------------ */

@@ -2,13 +2,19 @@
 /*
  * blkio-ext.h - what this library adds to the interface of blkio.h.
  *
- * 1. Extensions are properties whose names begin with "x-". A library without
- *    one answers -ENOENT to its name, so a client can ask any library.
- * 2. There are no extension functions: what is here works through a shared
- *    library that exports nothing beyond blkio.h.
+ * 1. Extensions are properties whose names begin with "x-", and functions whose
+ *    names begin with "blkioq_ext_". A library without a property answers
+ *    -ENOENT to its name, so a client can ask any library.
+ * 2. The functions are in the static library alone; a shared one exports
+ *    nothing beyond blkio.h. A client that is to link with any library refers
+ *    to them weakly and looks whether they are there.
  */
 #ifndef BLKIO_EXT_H
 #define BLKIO_EXT_H
+
+#include <stdint.h>
+
+struct blkioq;
 
 /*
  * bool, io_uring; set before start; default false.
@@ -73,5 +79,31 @@
  * is none.
  */
 #define BLKIO_EXT_TAIL_START "x-tail-start"
+
+/* What a part of a device holds. No flag: data, or not known. */
+enum {
+	BLKIO_EXT_HOLE = 1 << 0, /* it has no storage of its own */
+	BLKIO_EXT_ZERO = 1 << 1, /* it reads as zeroes */
+};
+
+struct blkio_ext_extent {
+	uint64_t len;   /* bytes, above 0 */
+	uint32_t flags; /* BLKIO_EXT_* */
+};
+
+/*
+ * Tells what [START, START + LEN) holds, from START on: *EXTENT is at most LEN
+ * bytes long, and may be shorter than what is alike.
+ *
+ * It is synchronous, and may block for as long as the file system looks. Writes
+ * that have completed before the call are seen. Of one that runs meanwhile each
+ * byte is told as it was at some moment of the call, like a read does.
+ *
+ * 0, or a negative errno without message: -ENOTSUP, the driver or the target
+ * cannot tell; -EINVAL, LEN is 0 or the range cannot be; -EIO, START is beyond
+ * the end of the file and "x-strict-eof" is set.
+ */
+int blkioq_ext_status(struct blkioq *q, uint64_t start, uint64_t len,
+		      struct blkio_ext_extent *extent);
 
 #endif

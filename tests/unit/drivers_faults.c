@@ -30,6 +30,7 @@ static struct {
 	bool block, direct;
 	unsigned block_size;
 	uint64_t write_zeroes_max, discard_max;
+	uint64_t tail_start; /* from here on there is no direct I/O; 0: nowhere */
 
 	bool no_punch_hole, no_zero_range, no_discard_cmd;
 	unsigned short_percent; /* of transfers */
@@ -105,17 +106,18 @@ disk_transfer(bool write, bool stable, uint64_t off, void *buf, uint64_t len)
 static int
 run_transfer(const struct io_uring_sqe *sqe, bool write, const struct iovec *iov, unsigned n)
 {
+	bool direct = sim.direct && sqe->fd == 0;
 	uint64_t total = 0, limit;
 	int moved = 0, ret;
 
 	for (unsigned i = 0; i < n; i++)
 		total += iov[i].iov_len;
-	if (sim.direct && ((sqe->off | total) & (sim.block_size - 1)))
+	if (direct && ((sqe->off | total) & (sim.block_size - 1)))
 		return -EINVAL;
 	limit = total;
-	if (total > sim.block_size && chance(sim.short_percent)) {
+	if (total > (direct ? sim.block_size : 1) && chance(sim.short_percent)) {
 		limit = drv_between(&sim.seed, 1, sim.short_max ? sim.short_max : total);
-		if (sim.direct)
+		if (direct)
 			limit = limit < sim.block_size ? sim.block_size :
 							 limit & -(uint64_t)sim.block_size;
 	}
@@ -155,6 +157,22 @@ run_fallocate(const struct io_uring_sqe *sqe)
 	return 0;
 }
 
+static bool
+is_transfer(const struct io_uring_sqe *sqe)
+{
+	switch (sqe->opcode) {
+	case IORING_OP_READ:
+	case IORING_OP_WRITE:
+	case IORING_OP_READ_FIXED:
+	case IORING_OP_WRITE_FIXED:
+	case IORING_OP_READV:
+	case IORING_OP_WRITEV:
+		return true;
+	default:
+		return false;
+	}
+}
+
 /* Executes a step; its result is the completion's. */
 static int
 run(const struct io_uring_sqe *sqe)
@@ -163,7 +181,8 @@ run(const struct io_uring_sqe *sqe)
 	const struct iovec *iov = (const void *)(uintptr_t)sqe->addr;
 
 	kernel.steps++;
-	ck_assert_int_eq(sqe->fd, 0);
+	/* All syncs are of one descriptor: that one hears of every error. */
+	ck_assert_int_eq(sqe->fd, sim.tail_start && is_transfer(sqe) && sqe->off >= sim.tail_start);
 	/* A command must be copied by the kernel before the entry is used again. */
 	ck_assert_int_eq(sqe->flags & IOSQE_FIXED_FILE, IOSQE_FIXED_FILE);
 	ck_assert_int_eq(!!(sqe->flags & IOSQE_ASYNC), sqe->opcode == IORING_OP_URING_CMD);
@@ -422,6 +441,53 @@ START_TEST(test_random_mix)
 	drv_model_run(&m);
 	drv_model_check(&m);
 	drv_model_release(&m);
+	blkio_destroy(&b);
+}
+END_TEST
+
+/* The tail of a file behind, and in, what is direct. */
+START_TEST(test_tail)
+{
+	struct drv_model m[2];
+	struct blkio *b;
+	uint64_t seed = drv_seed() + (unsigned)_i;
+
+	sim.seed = ~seed;
+	sim.direct = true;
+	sim.no_punch_hole = _i & 1;
+	sim.no_zero_range = _i & 2;
+	sim.error_percent = _i & 4 ? 5 : 0;
+	sim.short_percent = 40;
+	sim.again_percent = 10;
+	sim.odd_percent = 20;
+	sim.tail_start = 1 << 18;
+	disk.size = sim.tail_start + 3333;
+	b = drv_connect("io_uring", "path", "x", "x-buffered-tail", "true", "x-strict-eof", "true",
+			NULL);
+	ck_assert_uint_eq(drv_get_u64(b, "x-tail-start"), sim.tail_start);
+	drv_start(b);
+	for (int i = 0; i < 2; i++) {
+		m[i] = (struct drv_model){
+			.q = blkio_get_queue(b, 0),
+			.base = i ? sim.tail_start : 0,
+			.size = i ? 3333 : sim.tail_start,
+			.align = i ? 1 : sim.block_size,
+			.depth = 50,
+			.requests = 600,
+			.len_max = 50000,
+			.refuses_zeroes = sim.no_punch_hole || sim.no_zero_range,
+			.no_discard = sim.no_punch_hole,
+			.discard_zeroes = true,
+			.injected = sim.error_percent,
+			.seed = seed + (unsigned)i,
+		};
+		drv_model_run(&m[i]);
+	}
+	for (int i = 0; i < 2; i++) {
+		drv_model_check(&m[i]);
+		drv_model_release(&m[i]);
+	}
+	ck_assert_uint_eq(disk.size, sim.tail_start + 3333);
 	blkio_destroy(&b);
 }
 END_TEST
@@ -776,6 +842,7 @@ suite(void)
 	tcase_add_checked_fixture(tc, setup, NULL);
 	tcase_set_timeout(tc, 600);
 	tcase_add_loop_test(tc, test_random_mix, 0, MIXES);
+	tcase_add_loop_test(tc, test_tail, 0, 8);
 	tcase_add_loop_test(tc, test_fua, 0, 8);
 	tcase_add_loop_test(tc, test_no_fallback, 0, 4);
 	tcase_add_test(tc, test_no_fallback_is_fast);

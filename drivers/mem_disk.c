@@ -526,7 +526,7 @@ queue_flush(struct blkioq *q, void *user_data)
 
 /*
  * Looks at so many chunks and no more, so that a large disk full of data costs
- * no more time than a piece of it.
+ * no more time than a piece of it. Parts of the tree that do not exist are free.
  */
 #define STATUS_CHUNKS 1024
 
@@ -536,22 +536,25 @@ queue_status(struct blkioq *q, uint64_t start, uint64_t len, struct blkio_ext_ex
 	struct mem_dev *dev = mem_queue(q)->dev;
 	uint64_t at = start, end = start + len, skip;
 	bool first = false, written;
+	unsigned chunks = 0;
 
 	if (!range_ok(start, len, dev->size))
 		return -EINVAL;
-	for (unsigned n = 0; at < end && n < STATUS_CHUNKS; n++) {
+	while (at < end && chunks < STATUS_CHUNKS) {
 		uint64_t chunk = at >> CHUNK_SHIFT;
 		size_t off = at & (CHUNK_BYTES - 1);
 		uint64_t alike = MIN(end - at, CHUNK_BYTES - off);
 		_Atomic(void *) *slot = chunk_slot(dev, chunk, false, &skip);
 
 		written = false;
-		if (slot)
+		if (slot) {
 			alike = chunk_alike(dev, chunk, slot, off, (size_t)alike, &written);
-		else if (skip > (end - 1) >> CHUNK_SHIFT)
+			chunks++;
+		} else if (skip > (end - 1) >> CHUNK_SHIFT) {
 			alike = end - at;
-		else
+		} else {
 			alike = (skip << CHUNK_SHIFT) - at;
+		}
 		if (at == start)
 			first = written;
 		else if (written != first)

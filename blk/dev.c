@@ -168,6 +168,15 @@ get_int_if_known(struct dev *dev, const char *name, uint64_t *value, struct err 
 	return blkio_get_int(dev->blkio, name, &v) == -ENOENT ? 0 : get_int(dev, name, value, err);
 }
 
+static int
+get_u64_if_known(struct dev *dev, const char *name, uint64_t *value, struct err *err)
+{
+	uint64_t v;
+
+	return blkio_get_uint64(dev->blkio, name, &v) == -ENOENT ? 0 :
+								   get_u64(dev, name, value, err);
+}
+
 /* --- Open ------------------------------------------------------------------- */
 
 static int
@@ -187,6 +196,7 @@ read_limits(struct dev *dev, struct err *err)
 	    (ret = get_u64(dev, "max-discard-len", &l->max_discard, err)) < 0 ||
 	    (ret = get_u64(dev, "max-write-zeroes-len", &l->max_write_zeroes, err)) < 0 ||
 	    (ret = get_int_if_known(dev, BLKIO_EXT_ZERO_ALIGNMENT, &l->zero_alignment, err)) < 0 ||
+	    (ret = get_u64_if_known(dev, BLKIO_EXT_TAIL_START, &dev->tail_start, err)) < 0 ||
 	    /* What was asked for, or what the operator's own properties made of it. */
 	    (ret = get_bool(dev, "read-only", &dev->read_only, err)) < 0 ||
 	    (ret = get_bool_if_known(dev, "direct", &dev->direct, err)) < 0 ||
@@ -206,7 +216,15 @@ read_limits(struct dev *dev, struct err *err)
 	if (dev->size_bytes > INT64_MAX)
 		return err_set(err, -EFBIG, "capacity is %llu bytes, but at most 2^63-1 can be served",
 			       (unsigned long long)dev->size_bytes);
-	if (dev->size_bytes % l->request_alignment)
+	if (dev->tail_start != UINT64_MAX &&
+	    (dev->tail_start % l->request_alignment || dev->tail_start > dev->size_bytes))
+		return err_set(err, -EINVAL,
+			       "property " BLKIO_EXT_TAIL_START " is %llu, which is beyond the "
+			       "capacity %llu or no multiple of request-alignment %llu",
+			       (unsigned long long)dev->tail_start,
+			       (unsigned long long)dev->size_bytes,
+			       (unsigned long long)l->request_alignment);
+	if (dev->tail_start == UINT64_MAX && dev->size_bytes % l->request_alignment)
 		return err_set(err, -EINVAL,
 			       "size %llu is no multiple of the request alignment %llu, which "
 			       "direct I/O needs; use a page cache mode such as writeback",
@@ -247,6 +265,7 @@ connect_and_start(struct dev *dev, const struct dev_config *config, struct err *
 	if ((ret = set_bool_if_known(dev, "direct", dev->direct, err)) < 0 ||
 	    (ret = set_bool_if_known(dev, "read-only", dev->read_only, err)) < 0 ||
 	    (ret = set_bool_if_known(dev, BLKIO_EXT_STRICT_EOF, true, err)) < 0 ||
+	    (ret = set_bool_if_known(dev, BLKIO_EXT_BUFFERED_TAIL, true, err)) < 0 ||
 	    /* What dev_map() tells of stays where it is: it may be pinned. */
 	    (ret = set_bool_if_known(dev, BLKIO_EXT_PIN_MEM_REGIONS, true, err)) < 0 ||
 	    (ret = set_props(dev, config, false, &later, err)) < 0)
@@ -300,6 +319,7 @@ dev_open(struct dev **devp, const struct dev_config *config, struct err *err)
 	dev->discard = config->discard;
 	dev->detect_zeroes = config->detect_zeroes;
 	dev->nqueues = config->nqueues;
+	dev->tail_start = UINT64_MAX;
 
 	ret = blkio_create(config->driver, &dev->blkio);
 	if (ret < 0) {

@@ -7,6 +7,10 @@
  * 2. The limits hold the rules of dev_limits_check(); everything above relies
  *    on them without looking again.
  * 3. size_bytes is what the device had when it was opened.
+ * 4. A device may have a tail that the driver serves to the byte: from
+ *    tail_start, a multiple of the request alignment, to its end. There is
+ *    nothing to align there, but no request to the driver crosses tail_start.
+ *    Otherwise the size is a multiple of the request alignment.
  */
 #ifndef BLK_DEV_H
 #define BLK_DEV_H
@@ -15,6 +19,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/range.h"
 #include "buf.h"
 #include "drain.h"
 #include "err.h"
@@ -70,6 +75,7 @@ struct dev_config {
 struct dev {
 	struct blkio *blkio;
 	uint64_t size_bytes;
+	uint64_t tail_start; /* UINT64_MAX: no tail */
 	struct dev_limits limits;
 	bool read_only;
 	bool direct;	    /* bypasses the page cache */
@@ -109,6 +115,33 @@ int dev_add_queue(struct dev *dev, struct blkioq **qp, struct err *err);
 /* Makes a pool's lasting slab known to the driver. Context: main, after open. */
 int dev_map(struct dev *dev, const struct buf_region *region, struct err *err);
 void dev_unmap(struct dev *dev, const struct buf_region *region);
+
+/* The request alignment that holds at OFF. */
+static inline uint64_t
+dev_align_at(const struct dev *dev, uint64_t off)
+{
+	return off < dev->tail_start ? dev->limits.request_alignment : 1;
+}
+
+/* OFF, rounded to where a request may begin or end. OFF is on the device. */
+static inline uint64_t
+dev_align_down(const struct dev *dev, uint64_t off)
+{
+	return align_down(off, dev_align_at(dev, off));
+}
+
+static inline uint64_t
+dev_align_up(const struct dev *dev, uint64_t off)
+{
+	return align_up(off, dev_align_at(dev, off));
+}
+
+/* How much of LEN bytes at OFF one request may have before the tail begins. */
+static inline uint64_t
+dev_before_tail(const struct dev *dev, uint64_t off, uint64_t len)
+{
+	return off < dev->tail_start ? MIN(len, dev->tail_start - off) : len;
+}
 
 /*
  * The rules of the block layer for limits; pure. ERR names limit, value and

@@ -32,12 +32,14 @@ iov_bytes(const struct iovec *iov, int iovcnt)
 
 /* Whether an aligned range goes down as it is. */
 static bool
-fits(const struct queue *q, const struct iovec *iov, int iovcnt, size_t len)
+fits(const struct queue *q, uint64_t off, const struct iovec *iov, int iovcnt, size_t len)
 {
-	const struct dev_limits *l = &queue_dev(q)->limits;
+	const struct dev *dev = queue_dev(q);
+	const struct dev_limits *l = &dev->limits;
 
 	return (unsigned)iovcnt <= l->max_segments &&
-	       (!l->max_transfer || len <= l->max_transfer) && transfer_memory_ok(q, iov, iovcnt);
+	       (!l->max_transfer || len <= l->max_transfer) &&
+	       dev_before_tail(dev, off, len) == len && transfer_memory_ok(q, off, iov, iovcnt);
 }
 
 static int co_fn
@@ -54,7 +56,7 @@ read_range(struct queue *q, uint64_t off, const struct iovec *iov, int iovcnt, s
 		return 0;
 	if (dev->limits.request_alignment > 1 && pad_plan(&pad, dev, off, len))
 		return pad_co_read(q, off, iov, len);
-	if (unlikely(!fits(q, iov, iovcnt, len)))
+	if (unlikely(!fits(q, off, iov, iovcnt, len)))
 		return transfer_co(&t, off);
 	queue_readv(q, &io, off, iov, iovcnt);
 	return queue_co_wait(q, &io);
@@ -77,7 +79,7 @@ write_range(struct change *c, uint64_t off, const struct iovec *iov, int iovcnt,
 	    bool *carried)
 {
 	struct queue *q = c->q;
-	bool single = !c->pads && fits(q, iov, iovcnt, len);
+	bool single = !c->pads && fits(q, off, iov, iovcnt, len);
 	struct transfer t = {
 		.q = q,
 		.write = true,

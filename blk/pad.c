@@ -20,21 +20,22 @@ pad_plan(struct pad *pad, const struct dev *dev, uint64_t off, uint64_t len)
 {
 	uint64_t align = dev->limits.request_alignment;
 
-	pad->start = align_down(off, align);
-	pad->end = MIN(align_up(off + len, align), dev->size_bytes);
+	pad->start = dev_align_down(dev, off);
+	pad->end = dev_align_up(dev, off + len);
 	pad->head = (size_t)(off - pad->start);
 	pad->tail = (size_t)(pad->end - (off + len));
 	pad->head_len = pad->tail_len = 0;
 	if (pad->head == 0 && pad->tail == 0)
 		return false;
-	if (pad->end - pad->start <= align) {
-		pad->head_len = (size_t)(pad->end - pad->start);
+	/* A padded end is below the tail, so the range is a block at least. */
+	if (pad->end - pad->start == align) {
+		pad->head_len = (size_t)align;
 		return true;
 	}
 	if (pad->head > 0)
 		pad->head_len = (size_t)align;
 	if (pad->tail > 0)
-		pad->tail_len = (size_t)(pad->end - align_down(off + len, align));
+		pad->tail_len = (size_t)align;
 	return true;
 }
 

@@ -2,8 +2,8 @@
 /*
  * pad.h - requests that begin or end inside a block.
  *
- * 1. A request is widened to whole blocks, clipped at the end of the device:
- *    a last block that the device cuts short is a whole one.
+ * 1. A request is widened to whole blocks. In the tail of the device (dev.h)
+ *    nothing is: an end that lies there stays where it is.
  * 2. A read goes to pad memory where the caller did not ask for all of a block;
  *    a write reads those blocks first and writes all of it at once.
  * 3. Pad memory is a slot of the queue, two blocks. It is taken before the

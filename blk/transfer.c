@@ -96,16 +96,17 @@ piece_cut(struct piece *piece, struct cursor *at, size_t len_max, int segments_m
 }
 
 bool
-transfer_memory_ok(const struct queue *q, const struct iovec *iov, int iovcnt)
+transfer_memory_ok(const struct queue *q, uint64_t off, const struct iovec *iov, int iovcnt)
 {
-	uint64_t mask = queue_dev(q)->limits.mem_alignment - 1;
+	const struct dev *dev = queue_dev(q);
+	uint64_t mask = off < dev->tail_start ? dev->limits.mem_alignment - 1 : 0;
 
-	if (mask == 0 && !queue_dev(q)->needs_regions)
+	if (mask == 0 && !dev->needs_regions)
 		return true;
 	for (int i = 0; i < iovcnt; i++) {
 		if (((uint64_t)(uintptr_t)iov[i].iov_base | iov[i].iov_len) & mask)
 			return false;
-		if (queue_dev(q)->needs_regions && !queue_has_memory(q, &iov[i]))
+		if (dev->needs_regions && !queue_has_memory(q, &iov[i]))
 			return false;
 	}
 	return true;
@@ -137,7 +138,8 @@ bounce_copy(struct cursor *at, char *bounce, size_t len, bool to_bounce)
 	}
 }
 
-static int co_fn
+/* On its own: what it has on the stack is not needed while pieces are made. */
+static __attribute__((noinline)) int co_fn
 bounce_piece(const struct transfer *t, struct cursor *at, void *bounce, uint64_t off, size_t len)
 {
 	struct iovec iov = { bounce, len };
@@ -172,7 +174,8 @@ pieces_failure(const struct piece *pieces, unsigned waited, unsigned issued)
 int
 transfer_co(const struct transfer *t, uint64_t off)
 {
-	const struct dev_limits *l = &queue_dev(t->q)->limits;
+	const struct dev *dev = queue_dev(t->q);
+	const struct dev_limits *l = &dev->limits;
 	size_t piece_max = l->max_transfer ? (size_t)MIN(l->max_transfer, (uint64_t)INT_MAX) :
 					     (size_t)INT_MAX;
 	int segments_max = (int)MIN(l->max_segments, (unsigned)PIECE_SEGMENTS);
@@ -196,10 +199,10 @@ transfer_co(const struct transfer *t, uint64_t off)
 		if (len > 0 && ret == 0 && !bouncing && issued - waited < PIECES_MAX) {
 			struct piece *piece = &pieces[issued % PIECES_MAX];
 			struct cursor start = at;
-			size_t n = piece_cut(piece, &at, MIN(piece_max, len), segments_max,
-					     l->request_alignment);
+			size_t n = (size_t)dev_before_tail(dev, off, MIN(piece_max, len));
 
-			if (n == 0 || !transfer_memory_ok(t->q, piece->iov, piece->iovcnt)) {
+			n = piece_cut(piece, &at, n, segments_max, dev_align_at(dev, off));
+			if (n == 0 || !transfer_memory_ok(t->q, off, piece->iov, piece->iovcnt)) {
 				at = start;
 				bouncing = true;
 				continue;
@@ -223,7 +226,7 @@ transfer_co(const struct transfer *t, uint64_t off)
 			size_t n = MIN(piece_max, slots->slot_bytes);
 
 			n = MIN(align_down(n, l->request_alignment), len);
-
+			n = (size_t)dev_before_tail(dev, off, n);
 			if (!bounce)
 				bounce = slots_co_get(slots);
 			ret = bounce_piece(t, &at, bounce, off, n);

@@ -54,13 +54,17 @@ is_unsupported(int ret)
 
 /*
  * The next piece of LEFT bytes at OFF: up to the first multiple of ALIGN, then
- * multiples of it of at most MAX (0: none) bytes, then the rest.
+ * multiples of it of at most MAX (0: none) bytes, then the rest. It ends where
+ * the tail begins; there ALIGN does not count.
  */
 static uint64_t
-next_piece(uint64_t off, uint64_t left, uint64_t align, uint64_t max)
+next_piece(const struct dev *dev, uint64_t off, uint64_t left, uint64_t align, uint64_t max)
 {
 	uint64_t most = max ? MIN(max, LONG_PIECE) : LONG_PIECE;
 
+	left = dev_before_tail(dev, off, left);
+	if (off >= dev->tail_start)
+		align = 1;
 	if (off % align)
 		left = MIN(left, align - off % align);
 	else if (left > align)
@@ -99,7 +103,7 @@ zero_blocks(struct change *c, uint64_t off, uint64_t len, unsigned flags, bool *
 	int ret = 0;
 
 	while (len > 0 && ret == 0) {
-		uint64_t piece = next_piece(off, len, align, l->max_write_zeroes);
+		uint64_t piece = next_piece(dev, off, len, align, l->max_write_zeroes);
 		struct queue_io io;
 
 		queue_write_zeroes(c->q, &io, off, piece, req_flags);
@@ -131,7 +135,7 @@ zero_range(struct change *c, uint64_t off, uint64_t len, unsigned flags, bool *c
 		first = pad.head ? pad.start + dev->limits.request_alignment : off;
 		last = pad.tail ? align_down(end, dev->limits.request_alignment) : end;
 	}
-	*carried = change_carries_fua(c, !c->pads && len == next_piece(off, len, 1,
+	*carried = change_carries_fua(c, !c->pads && len == next_piece(dev, off, len, 1,
 							dev->limits.max_write_zeroes));
 	req_flags = *carried ? BLKIO_REQ_FUA : 0;
 	if (first >= last)
@@ -164,12 +168,13 @@ blk_co_write_zeroes(struct queue *q, uint64_t off, uint64_t len, unsigned flags)
 static int co_fn
 discard_blocks(struct queue *q, uint64_t off, uint64_t len)
 {
-	const struct dev_limits *l = &queue_dev(q)->limits;
+	const struct dev *dev = queue_dev(q);
+	const struct dev_limits *l = &dev->limits;
 	uint64_t align = MAX(l->discard_alignment, l->request_alignment);
 	int ret = 0;
 
 	while (len > 0 && ret == 0) {
-		uint64_t piece = next_piece(off, len, align, l->max_discard);
+		uint64_t piece = next_piece(dev, off, len, align, l->max_discard);
 		struct queue_io io;
 
 		queue_discard(q, &io, off, piece);
@@ -187,7 +192,6 @@ int
 blk_co_discard(struct queue *q, uint64_t off, uint64_t len, unsigned flags)
 {
 	const struct dev *dev = queue_dev(q);
-	uint64_t align = dev->limits.request_alignment;
 	uint64_t first, last;
 	struct change c;
 	int ret;
@@ -195,8 +199,8 @@ blk_co_discard(struct queue *q, uint64_t off, uint64_t len, unsigned flags)
 	if (!range_ok(off, len, dev->size_bytes))
 		return dev->read_only ? -EPERM : -EIO;
 	/* Whole blocks only, inwards: what is outside stays. */
-	first = align_up(off, align);
-	last = off + len == dev->size_bytes ? off + len : align_down(off + len, align);
+	first = dev_align_up(dev, off);
+	last = dev_align_down(dev, off + len);
 	len = last > first ? last - first : 0;
 	ret = change_co_begin(&c, q, MIN(first, dev->size_bytes), len, flags);
 	if (ret < 0)

@@ -223,8 +223,10 @@ START_TEST(caches)
 }
 END_TEST
 
+/* Without the tail that the driver can serve to the byte, that is. */
 START_TEST(direct_wants_whole_blocks)
 {
+	struct dev_prop props[] = { path_prop, { "x-buffered-tail", "false" } };
 	struct dev_config c = file_config();
 	struct dev *dev;
 	struct err err;
@@ -236,6 +238,12 @@ START_TEST(direct_wants_whole_blocks)
 	} else {
 		dev_close(dev);
 		ck_assert_int_eq(truncate(path, 4097), 0);
+		ck_assert_msg(dev_open(&dev, &c, &err) == 0, "%s", err.text);
+		ck_assert_uint_eq(dev->size_bytes, 4097);
+		ck_assert_uint_le(dev->tail_start, 4096);
+		dev_close(dev);
+		c.props = props;
+		c.nprops = 2;
 		check_refused(&c, -EINVAL, "size 4097", "writeback");
 	}
 	unlink(path);

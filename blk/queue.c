@@ -339,6 +339,12 @@ queue_dev(const struct queue *q)
 	return q->dev;
 }
 
+struct blkioq *
+queue_blkioq(const struct queue *q)
+{
+	return q->blkioq;
+}
+
 unsigned
 queue_inflight(const struct queue *q)
 {

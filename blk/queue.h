@@ -74,6 +74,8 @@ void queue_free(struct queue *q);
 
 struct dev *queue_dev(const struct queue *q);
 struct loop *queue_loop(const struct queue *q);
+/* For calls that are no requests. The queue's own loop. */
+struct blkioq *queue_blkioq(const struct queue *q);
 /* Requests at the driver. */
 unsigned queue_inflight(const struct queue *q);
 

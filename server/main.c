@@ -40,11 +40,14 @@
 /*
  * Descriptors. The process: standard streams, main's ring and eventfd, signals.
  * A worker: ring, eventfd, payload memory. A queue: ring, eventfd, open file; a
- * RAM disk's has only the second of these.
+ * RAM disk's has only the second of these. If its device has blocks: memory for
+ * padding and for bouncing. A device that ends inside a block: its tail.
  */
 #define FDS_PROCESS 6u
 #define FDS_WORKER 3u
 #define FDS_QUEUE 3u
+#define FDS_QUEUE_BLOCKS 2u
+#define FDS_TAIL 1u
 
 /* After the shutdown timeout: time for connections to notice. */
 #define ABANDON_NS LIMIT_MS(1000)
@@ -386,12 +389,17 @@ fds_raise(void)
 static void
 fds_check(const struct server *s)
 {
-	uint64_t queues = (uint64_t)s->nseats * s->exports.count;
 	uint64_t conns = s->config.single ? 0 : s->config.connections_max;
-	uint64_t needed = FDS_PROCESS + s->listeners.count + FDS_WORKER * s->nseats +
-			  FDS_QUEUE * queues + conns;
+	uint64_t needed = FDS_PROCESS + s->listeners.count + FDS_WORKER * s->nseats + conns;
 	struct rlimit limit;
 
+	for (unsigned i = 0; i < s->exports.count; i++) {
+		const struct dev *dev = s->exports.exports[i].dev;
+		bool blocks = dev->limits.request_alignment > 1;
+
+		needed += s->nseats * (FDS_QUEUE + (blocks ? FDS_QUEUE_BLOCKS : 0));
+		needed += dev->tail_start != UINT64_MAX ? FDS_TAIL : 0;
+	}
 	if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < needed)
 		log_warning("the limit of open files (ulimit -Hn, LimitNOFILE=) may be too low for "
 			    "all exports and connections limit=%llu needed=%llu",

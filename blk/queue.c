@@ -20,8 +20,12 @@
 #include <unistd.h>
 
 #include "base/range.h"
+#include "blkio-ext.h"
 #include "blkio.h"
 #include "slots.h"
+
+/* A foreign driver library does not have it: then this is NULL. */
+extern __typeof__(blkioq_ext_let_go) blkioq_ext_let_go __attribute__((weak));
 
 #define REAP_BATCH 64
 /* How soon a submission that the kernel had no memory for is tried again. */
@@ -315,6 +319,9 @@ void
 queue_co_detach(struct queue *q)
 {
 	invariant(q->inflight == 0);
+	/* Main, which destroys the queue, may not take that back. */
+	if (blkioq_ext_let_go)
+		blkioq_ext_let_go(q->blkioq);
 	loop_co_unwatch(&q->watch);
 	loop_hook_disarm(&q->turn);
 	loop_timer_disarm(&q->retry);

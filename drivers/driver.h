@@ -248,6 +248,9 @@ struct queue_ops {
 	int (*status)(struct blkioq *q, uint64_t start, uint64_t len,
 		      struct blkio_ext_extent *extent);
 
+	/* See blkioq_ext_let_go(); nothing is in flight. May be NULL. */
+	void (*let_go)(struct blkioq *q);
+
 	/* Tells the device to raise the completion fd, or not; may be NULL. */
 	void (*set_event)(struct blkioq *q, bool enable);
 

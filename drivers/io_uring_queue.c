@@ -580,20 +580,32 @@ drain(struct io_queue *q)
 	}
 }
 
+/*
+ * The kernel takes a ring apart some time after it is closed; file and memory
+ * are let go of now. On a ring with a single issuer that is not another
+ * thread's to ask for, and then is done later.
+ */
+static void
+queue_let_go(struct blkioq *bq)
+{
+	struct io_queue *q = io_queue(bq);
+
+	if (q->sqe_flags & IOSQE_FIXED_FILE &&
+	    uring_register(&q->ring, IORING_UNREGISTER_FILES, NULL, 0) >= 0) {
+		q->sqe_flags = 0;
+		q->sqe_fd = q->fd >= 0 ? q->fd : q->dev->target.fd;
+	}
+	if (q->use_fixed && uring_register(&q->ring, IORING_UNREGISTER_BUFFERS, NULL, 0) >= 0)
+		q->use_fixed = false;
+}
+
 static void
 queue_close(struct blkioq *bq)
 {
 	struct io_queue *q = io_queue(bq);
 
 	drain(q);
-	/*
-	 * The kernel takes a ring apart some time after it is closed. File and
-	 * memory should be let go of now; it is not our thread's to ask for on
-	 * a ring with a single issuer, and then is done later.
-	 */
-	uring_register(&q->ring, IORING_UNREGISTER_FILES, NULL, 0);
-	if (q->use_fixed)
-		uring_register(&q->ring, IORING_UNREGISTER_BUFFERS, NULL, 0);
+	queue_let_go(bq);
 	fixed_release(&q->fixed);
 	uring_release(&q->ring);
 	queue_release(bq);
@@ -618,6 +630,7 @@ static const struct queue_ops queue_ops = {
 	.run = queue_run,
 	.pending = queue_pending,
 	.set_event = queue_set_event,
+	.let_go = queue_let_go,
 	.close = queue_close,
 };
 

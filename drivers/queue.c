@@ -275,6 +275,13 @@ blkioq_flush(struct blkioq *q, void *user_data, uint32_t flags)
  * Here and not in a file of its own: a weak reference, which is what clients
  * have, takes nothing out of an archive.
  */
+void
+blkioq_ext_let_go(struct blkioq *q)
+{
+	if (q->ops->let_go && q->outstanding == 0)
+		q->ops->let_go(q);
+}
+
 int
 blkioq_ext_status(struct blkioq *q, uint64_t start, uint64_t len, struct blkio_ext_extent *extent)
 {

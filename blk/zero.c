@@ -74,6 +74,15 @@ next_piece(const struct dev *dev, uint64_t off, uint64_t left, uint64_t align, u
 	return left;
 }
 
+static uint64_t
+next_zeroes(const struct dev *dev, uint64_t off, uint64_t left)
+{
+	const struct dev_limits *l = &dev->limits;
+
+	return next_piece(dev, off, left, MAX(l->zero_alignment, l->request_alignment),
+			  l->max_write_zeroes);
+}
+
 /* Writes zeroes as data: the same zero bytes, over and over. */
 static int co_fn
 zeroes_as_data(struct queue *q, uint64_t off, uint64_t len)
@@ -94,16 +103,14 @@ static int co_fn
 zero_blocks(struct change *c, uint64_t off, uint64_t len, unsigned flags, bool *carried)
 {
 	const struct dev *dev = queue_dev(c->q);
-	const struct dev_limits *l = &dev->limits;
 	uint32_t req_flags = (*carried ? BLKIO_REQ_FUA : 0) |
 			     (flags & BLK_MAY_UNMAP && dev->discard ? 0 : BLKIO_REQ_NO_UNMAP) |
 			     (flags & BLK_NO_FALLBACK ? BLKIO_REQ_NO_FALLBACK : 0);
-	uint64_t align = MAX(l->zero_alignment, l->request_alignment);
 	bool touched = false;
 	int ret = 0;
 
 	while (len > 0 && ret == 0) {
-		uint64_t piece = next_piece(dev, off, len, align, l->max_write_zeroes);
+		uint64_t piece = next_zeroes(dev, off, len);
 		struct queue_io io;
 
 		queue_write_zeroes(c->q, &io, off, piece, req_flags);
@@ -135,8 +142,7 @@ zero_range(struct change *c, uint64_t off, uint64_t len, unsigned flags, bool *c
 		first = pad.head ? pad.start + dev->limits.request_alignment : off;
 		last = pad.tail ? align_down(end, dev->limits.request_alignment) : end;
 	}
-	*carried = change_carries_fua(c, !c->pads && len == next_piece(dev, off, len, 1,
-							dev->limits.max_write_zeroes));
+	*carried = change_carries_fua(c, !c->pads && len == next_zeroes(dev, off, len));
 	req_flags = *carried ? BLKIO_REQ_FUA : 0;
 	if (first >= last)
 		return pad_co_write(c->q, c->pads, off, NULL, (size_t)len, req_flags);

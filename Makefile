@@ -90,7 +90,8 @@ DRIVERS_SRC := $(wildcard drivers/*.c)
 BLK_SRC := $(wildcard blk/*.c blk/*.S)
 SERVER_SRC := $(filter-out server/main.c,$(wildcard server/*.c server/nbd/*.c))
 FAKE_SRC := tests/lib/unit_fakeblkio.c
-TESTLIB_SRC := $(filter-out $(FAKE_SRC),$(wildcard tests/lib/*.c))
+SIM_SRC := tests/lib/simdev.c
+TESTLIB_SRC := $(filter-out $(FAKE_SRC) $(SIM_SRC),$(wildcard tests/lib/*.c))
 UNIT_SRC := $(wildcard tests/unit/*.c)
 
 obj = $(addprefix $(O)/,$(addsuffix .o,$(basename $(1))))
@@ -185,6 +186,9 @@ $(foreach l,$(LAYERS),$(eval $(call unit_rules,$(l))))
 # LAYER_FILE_fake links a driver library that the test controls, which takes
 # the place of libblkio.a; blk_io* counts allocations.
 $(filter %_fake,$(UNIT_BIN)): $(call obj,$(FAKE_SRC))
+# These link a simulated device in its place.
+SIM_BIN := $(addprefix $(O)/tests/unit/,blk_model)
+$(SIM_BIN): $(call obj,$(SIM_SRC))
 $(filter $(O)/tests/unit/blk_io%,$(UNIT_BIN)): \
 	UNIT_LDFLAGS := $(foreach f,malloc calloc realloc aligned_alloc,-Wl,--wrap=$(f))
 

@@ -192,6 +192,12 @@ $(SIM_BIN): $(call obj,$(SIM_SRC))
 $(filter $(O)/tests/unit/blk_io%,$(UNIT_BIN)): \
 	UNIT_LDFLAGS := $(foreach f,malloc calloc realloc aligned_alloc,-Wl,--wrap=$(f))
 
+# The model check of the block layer for longer than a landing has time: SEEDS
+# runs of each kind, from a seed that is never the same.
+SEEDS ?= 100000
+soak: $(O)/tests/unit/blk_model
+	$(Q)CK_FORK=no BLK_MODEL_SEEDS=$(SEEDS) UNIT_SEED=$${UNIT_SEED:-$$(date +%s%N)} $<
+
 # The coroutines on another machine: a static program, without libcheck.
 CROSS_CC ?= aarch64-linux-gnu-gcc
 CROSS_RUN ?= qemu-aarch64-static
@@ -243,7 +249,7 @@ bench: all bench-tools
 # Prints the layering table for tests/lint/layers.
 print-layers:
 	@$(foreach l,$(LAYERS),echo '$(l): $(LAYER_MAY_$(l))';)
-.PHONY: unit-tests check-aarch64 fuzz-run bench-tools print-layers FORCE
+.PHONY: unit-tests soak check-aarch64 fuzz-run bench-tools print-layers FORCE
 
 # --- Installation -----------------------------------------------------------
 
@@ -268,8 +274,8 @@ clean:
 help:
 	@sed -n 's/^## //p' Makefile
 
-## Targets: all check check-unit check-func check-lint check-aarch64 fuzz bench
-##          install uninstall clean
+## Targets: all check check-unit check-func check-lint check-aarch64 fuzz soak
+##          bench install uninstall clean
 ## Knobs:   O=DIR            build directory (build)
 ##          V=1              show commands
 ##          DEVELOPER=1      warnings are errors
@@ -278,6 +284,7 @@ help:
 ##          UCONTEXT=1       coroutines on ucontext instead of our own switch
 ##          COVERAGE=1       gcov
 ##          FUZZ_SECONDS=N   for each fuzzer (30)
+##          SEEDS=N          of the model check in soak, of each kind (100000)
 ##          DESTDIR= PREFIX= for install and uninstall
 
 -include $(shell find $(O) -name '*.d' 2>/dev/null)

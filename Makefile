@@ -187,7 +187,7 @@ $(foreach l,$(LAYERS),$(eval $(call unit_rules,$(l))))
 # the place of libblkio.a; blk_io* counts allocations.
 $(filter %_fake,$(UNIT_BIN)): $(call obj,$(FAKE_SRC))
 # These link a simulated device in its place.
-SIM_BIN := $(addprefix $(O)/tests/unit/,blk_model blk_trace)
+SIM_BIN := $(addprefix $(O)/tests/unit/,blk_model blk_threads blk_trace)
 $(SIM_BIN): $(call obj,$(SIM_SRC))
 $(filter $(O)/tests/unit/blk_io%,$(UNIT_BIN)): \
 	UNIT_LDFLAGS := $(foreach f,malloc calloc realloc aligned_alloc,-Wl,--wrap=$(f))

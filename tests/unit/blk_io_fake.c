@@ -2,6 +2,8 @@
 /*
  * blk_io_fake.c - the block API over a driver that the test controls: cutting,
  * errors, durability. The fake itself aborts when a request breaks a limit.
+ *
+ * Covers: R-97 R-102 R-109
  */
 #include "blk/io.h"
 

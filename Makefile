@@ -232,7 +232,7 @@ check: check-lint check-unit check-func
 check-unit: unit-tests
 	$(Q)sh tests/runner.sh -o $(O) unit
 check-func: all bench-tools
-	$(Q)sh tests/runner.sh -o $(O) func fault regress
+	$(Q)sh tests/runner.sh -o $(O) func regress
 check-lint: all unit-tests
 	$(Q)sh tests/runner.sh -o $(O) lint
 

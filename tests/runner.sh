@@ -146,11 +146,25 @@ TSAN_OPTIONS=${TSAN_OPTIONS:-exitcode=99:halt_on_error=0:second_deadlock_stack=1
 PREFIX=${RUNNER_PREFIX:+$RUNNER_PREFIX }
 export BUILD TESTS GUARD LABEL RECORDS PREFIX ASAN_OPTIONS UBSAN_OPTIONS TSAN_OPTIONS
 
-for suite in "$@"; do
-	case $suite in
-	unit)	dir=$BUILD/tests/unit ;;
-	*)	dir=$tests/$suite ;;
+# suite_dir SUITE: the folder that holds its programs.
+suite_dir()
+{
+	case $1 in
+	unit)	echo "$BUILD/tests/unit" ;;
+	*)	echo "$tests/$1" ;;
 	esac
+}
+
+for suite in "$@"; do
+	dir=$(suite_dir "$suite")
+	[ -d "$dir" ] || {
+		echo "runner.sh: no suite '$suite': there is no folder $dir" >&2
+		exit 2
+	}
+done
+
+for suite in "$@"; do
+	dir=$(suite_dir "$suite")
 	for program in "$dir"/*; do
 		if [ -f "$program" ] && [ -x "$program" ]; then
 			printf '%s\n%s\n' "$suite/${program##*/}" "$program"

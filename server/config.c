@@ -212,7 +212,7 @@ target_prop(struct config *config, struct config_target *t, const char *name, co
 
 /*
  * Copies the text up to a lone comma, with ",," as one comma; moves *AT behind
- * it, or to the end.
+ * it, or makes it NULL at the end.
  */
 static char *
 comma_part(struct config *config, const char **at)
@@ -232,7 +232,7 @@ comma_part(struct config *config, const char **at)
 		*out++ = *in++;
 	}
 	*out = '\0';
-	*at = *in ? in + 1 : in;
+	*at = *in ? in + 1 : NULL;
 	return part;
 }
 
@@ -271,7 +271,7 @@ target_parse(struct config *config, struct config_target *t, struct err *err)
 	}
 	if (!*path || !*t->driver)
 		return err_set(err, -EINVAL,
-			       "target %s: must be a path or [NAME=][DRIVER:]PATH[,PROP=VALUE...]",
+			       "target '%s': must be a path or [NAME=][DRIVER:]PATH[,PROP=VALUE...]",
 			       t->text);
 
 	if (strcmp(t->driver, "mem") == 0) {
@@ -289,7 +289,7 @@ target_parse(struct config *config, struct config_target *t, struct err *err)
 		ret = target_prop(config, t, "path", path, err);
 	}
 
-	while (ret == 0 && *at) {
+	while (ret == 0 && at) {
 		char *prop = comma_part(config, &at);
 
 		if (!prop)
@@ -297,7 +297,7 @@ target_parse(struct config *config, struct config_target *t, struct err *err)
 		end = strchr(prop, '=');
 		if (!end || end == prop)
 			return err_set(err, -EINVAL, "target %s: %s: must be PROPERTY=VALUE",
-				       t->text, prop);
+				       t->text, *prop ? prop : "after the last comma");
 		*end = '\0';
 		ret = target_prop(config, t, prop, end + 1, err);
 	}
@@ -365,10 +365,16 @@ names_assign(struct config *config, const char *export_name, const char *descrip
 {
 	int ret;
 
-	if (config->ntargets > 1 && (export_name || description))
+	if (config->ntargets > 1 && export_name)
 		return err_set(err, -EINVAL,
-			       "%s: goes with one TARGET, but there are %u; name each as NAME=TARGET",
-			       export_name ? "--export-name" : "--description", config->ntargets);
+			       "--export-name: goes with one TARGET, but there are %u; "
+			       "name each as NAME=TARGET",
+			       config->ntargets);
+	if (config->ntargets > 1 && description)
+		return err_set(err, -EINVAL,
+			       "--description: goes with one TARGET, but there are %u; "
+			       "several can have names, NAME=TARGET, but no descriptions",
+			       config->ntargets);
 	if (export_name)
 		config->targets[0].name = export_name;
 	if (description)
@@ -415,6 +421,22 @@ listen_add(struct config *config, struct config_listen listen, struct err *err)
 	config->listens = listens;
 	config->listens[config->nlistens++] = listen;
 	return 0;
+}
+
+/* A colon is in the host's name only if it is an IPv6 address, which has two. */
+static int
+bind_add(struct config *config, const char *host, struct err *err)
+{
+	const char *colon = strchr(host, ':');
+
+	if (!*host)
+		return err_set(err, -EINVAL, "--bind=: must be an address, such as 0.0.0.0 or ::");
+	if (*host == '[' || (colon && !strchr(colon + 1, ':')))
+		return err_set(err, -EINVAL,
+			       "--bind=%s: must be an address or a host name alone, such as "
+			       "127.0.0.1 or ::1; the port goes with --port",
+			       host);
+	return listen_add(config, (struct config_listen){ .host = host }, err);
 }
 
 static int
@@ -569,10 +591,7 @@ option_apply(struct config *config, struct names *names, int opt, struct err *er
 		break;
 	}
 	case 'b':
-		if (!*arg)
-			return err_set(err, -EINVAL,
-				       "--bind=: must be an address, such as 0.0.0.0 or ::");
-		ret = listen_add(config, (struct config_listen){ .host = arg }, err);
+		ret = bind_add(config, arg, err);
 		break;
 	case 'k':
 	case 'U':
@@ -613,6 +632,28 @@ option_apply(struct config *config, struct names *names, int opt, struct err *er
 	return ret;
 }
 
+/* The beginning of a long option: of none, or of several. */
+static int
+bad_long_option(const char *given, struct err *err)
+{
+	int len = (int)strcspn(given, "=");
+	char choices[400] = "";
+	int last = 0;
+
+	for (const struct option *o = options; o->name; o++) {
+		if (strncmp(o->name, given + 2, (size_t)len - 2) != 0 || o->val == last)
+			continue;
+		last = o->val; /* other names of the same stand side by side */
+		if (*choices)
+			strncat(choices, ", ", sizeof(choices) - strlen(choices) - 1);
+		strncat(choices, "--", sizeof(choices) - strlen(choices) - 1);
+		strncat(choices, o->name, sizeof(choices) - strlen(choices) - 1);
+	}
+	if (*choices)
+		return err_set(err, -EINVAL, "%.*s: could be any of %s", len, given, choices);
+	return err_set(err, -EINVAL, "%.*s: there is no such option", len, given);
+}
+
 /*
  * In the middle of a cluster such as -Zr, argv[optind - 1] is some other option.
  * It is the culprit where getopt_long(3) has taken all of it: of a long option,
@@ -633,9 +674,13 @@ bad_option(char **argv, int opt, struct err *err)
 	/* Short ones are never given a value that they do not take. */
 	if (optopt && exists)
 		return err_set(err, -EINVAL, "%s: takes no value", given);
+	if (optopt == '=')
+		return err_set(err, -EINVAL,
+			       "-=: there is no such option; those of one letter have no = before "
+			       "their value, as in -p 10809, and -r and -v take none");
 	if (optopt)
 		return err_set(err, -EINVAL, "-%c: there is no such option", optopt);
-	return err_set(err, -EINVAL, "%s: there is no such option, or more than one", given);
+	return bad_long_option(given, err);
 }
 
 /* What the options say together: no listener named, or a port without address. */

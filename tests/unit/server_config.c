@@ -297,6 +297,12 @@ START_TEST(words_and_modes)
 	bad("--socket-mode=-1 /disk", "--socket-mode", "octal");
 	bad("--socket= /disk", "--socket", "path");
 	bad("--bind= /disk", "--bind", "address");
+	bad("--bind=127.0.0.1:10809 /disk", "--bind=127.0.0.1:10809:", "address", "--port");
+	bad("-b localhost:1 /disk", "localhost:1", "address", "--port");
+	bad("-b : /disk", "--bind=:", "address");
+	bad("-b [::1] /disk", "--bind=[::1]", "::1;", "--port");
+	bad("-b [::1]:1 /disk", "--bind=[::1]:1", "--port");
+	good("-b fe80::1%eth0 -b :: -b ::1 -b ::ffff:1.2.3.4 -b host.name /disk");
 	good("--socket-mode=0 /disk");
 	good("--socket-mode=777 /disk");
 }
@@ -308,8 +314,15 @@ START_TEST(wrong_options)
 	bad("-r", "TARGET");
 	bad("-Z /disk", "-Z", "no such option");
 	bad("-rZ /disk", "-Z", "no such option");
-	bad("--nonsense /disk", "--nonsense", "no such option");
-	bad("--so=/s /disk", "--so", "more than one");
+	bad("--nonsense /disk", "--nonsense: there is no such option");
+	bad("--nonsense=1 /disk", "--nonsense: there is no such option");
+	bad("--so=/s /disk", "--so: could be any of --socket, --socket-mode");
+	bad("--s /disk", "--s: could be any of --socket, --socket-mode, --single, --shared, "
+			 "--shutdown-timeout");
+	bad("--ver /disk", "--ver: could be any of --verbose, --version");
+	bad("--=x /disk", "--: could be any of --read-only, --export-name,", "--version, --help");
+	/* As if it were a long one. */
+	bad("-r=1 /disk", "-=: there is no such option", "-p 10809");
 	bad("/disk -p", "-p", "value");
 	bad("/disk --port", "--port", "value");
 	bad("/disk --cache", "--cache", "value");
@@ -419,6 +432,13 @@ START_TEST(wrong_targets)
 	bad(":a", ":a", "DRIVER");
 	bad("=", "=", "PATH");
 	bad("n=:a", "n=:a", "DRIVER");
+	bad("/a ", "target ''");
+	bad("drv:/a,p=1,", "drv:/a,p=1,: after the last comma", "PROPERTY=VALUE");
+	bad("drv:/a,", "drv:/a,: after the last comma");
+	bad("drv:/a,p=1,,,", "after the last comma");
+	bad("mem:1M,", "mem:1M,: after the last comma");
+	good("drv:/a,p=1,,");
+	ck_assert_str_eq(target_text(0), "drv path=/a p=1,");
 	bad("mem:", "mem:", "PATH");
 	bad("drv:/a,p", "drv:/a,p", "PROPERTY=VALUE");
 	bad("drv:/a,=v", "=v", "PROPERTY=VALUE");
@@ -483,7 +503,12 @@ END_TEST
 START_TEST(options_for_one_target)
 {
 	bad("-x n /a /b", "--export-name", "one TARGET", "2");
-	bad("-D text /a /b /c", "--description", "one TARGET", "3");
+	bad("-D text /a /b /c", "--description", "one TARGET", "3", "no descriptions");
+	/* Of the same twice the last counts. */
+	good("-x one -x two -D a -D b --cache=none --cache=unsafe /a");
+	ck_assert_str_eq(target(0)->name, "two");
+	ck_assert_str_eq(target(0)->description, "b");
+	ck_assert_int_eq(config.cache, DEV_CACHE_UNSAFE);
 	good("-x outer inner=/a");
 	ck_assert_str_eq(target(0)->name, "outer");
 	good("-x /odd/name /a");

@@ -100,7 +100,8 @@ open_failed(int err, const char *path, bool read_only, bool direct)
 {
 	const char *hint = "";
 
-	if ((err == EACCES || err == EPERM || err == EROFS) && !read_only)
+	if ((err == EACCES || err == EPERM || err == EROFS) && !read_only &&
+	    faccessat(AT_FDCWD, path, R_OK, AT_EACCESS) == 0)
 		hint = "; with read-only=true it would be opened for reading only";
 	else if (err == EINVAL && direct)
 		hint = "; its file system may not know O_DIRECT, try direct=false";

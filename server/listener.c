@@ -45,6 +45,35 @@ listener_add(struct listener_set *set, int fd)
 	return &more[set->count++];
 }
 
+/* --- What cannot be ----------------------------------------------------------- */
+
+/* Who starts us with sockets waits on them, and would never see ours. */
+static int
+activation_refuse(struct err *err)
+{
+	const char *pid = getenv("LISTEN_PID"), *fds = getenv("LISTEN_FDS");
+	char own[24];
+
+	snprintf(own, sizeof(own), "%ld", (long)getpid());
+	if (!pid || !fds || strcmp(pid, own) != 0)
+		return 0;
+	return err_set(err, -EOPNOTSUPP,
+		       "LISTEN_FDS=%s: socket activation is not supported; start the server with "
+		       "--socket and give its URI to the client, or let the client start it with "
+		       "--single and connect to its standard input and output",
+		       fds);
+}
+
+static int
+terminal_refuse(struct err *err)
+{
+	if (!isatty(STDIN_FILENO))
+		return 0;
+	return err_set(err, -ENOTTY,
+		       "--single: standard input is a terminal, which is no NBD client; it is for "
+		       "clients that start the server themselves");
+}
+
 /* --- TCP -------------------------------------------------------------------- */
 
 static void
@@ -74,7 +103,10 @@ tcp_bind(struct listener_set *set, const struct addrinfo *ai, struct err *err)
 	if (ai->ai_family == AF_INET6)
 		setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof(one));
 	if (bind(fd, ai->ai_addr, ai->ai_addrlen) < 0 || listen(fd, SOMAXCONN) < 0) {
-		ret = err_set(err, -errno, "listening on %s: %s", text, strerror(errno));
+		ret = err_set(err, -errno, "listening on %s: %s%s", text, strerror(errno),
+			      errno == EADDRINUSE ?
+				      "; another server? choose a port with --port" :
+				      "");
 		goto close_fd;
 	}
 	l = listener_add(set, fd);
@@ -107,7 +139,9 @@ tcp_open(struct listener_set *set, const char *host, uint16_t *port, struct err 
 	snprintf(service, sizeof(service), "%u", *port);
 	ret = getaddrinfo(host, service, &hints, &list);
 	if (ret != 0)
-		return err_set(err, -EADDRNOTAVAIL, "listening on %s: %s", host, gai_strerror(ret));
+		return err_set(err, -EADDRNOTAVAIL,
+			       "listening on %s: %s; --bind takes an address or a host name", host,
+			       gai_strerror(ret));
 	ret = 0;
 	for (struct addrinfo *ai = list; ai && ret == 0; ai = ai->ai_next) {
 		/* Behind the first, the same port wherever it is free. */
@@ -140,6 +174,17 @@ loopback_open(struct listener_set *set, uint16_t *port, struct err *err)
 }
 
 /* --- Unix ------------------------------------------------------------------- */
+
+/* The path cannot be looked at or made: its directory is why. */
+static int
+directory_error(const char *path, int error, struct err *err)
+{
+	const char *slash = strrchr(path, '/');
+	int len = !slash ? 1 : slash == path ? 1 : (int)(slash - path);
+
+	return err_set(err, -error, "socket %s: its directory %.*s: %s", path, len,
+		       slash ? path : ".", strerror(error));
+}
 
 /*
  * 0 when somebody listens there, -ECONNREFUSED when nobody does, also when that
@@ -175,8 +220,7 @@ unix_replace(const char *path, const struct sockaddr_un *addr, struct err *err)
 	int ret;
 
 	if (lstat(path, &st) < 0)
-		return errno == ENOENT ? 0 : err_set(err, -errno, "socket %s: %s", path,
-						     strerror(errno));
+		return errno == ENOENT ? 0 : directory_error(path, errno, err);
 	if (!S_ISSOCK(st.st_mode))
 		return err_set(err, -EEXIST,
 			       "socket %s: there is something else, which is no socket; "
@@ -241,6 +285,10 @@ unix_open(struct listener_set *set, const char *path, unsigned mode, struct err 
 	old = umask(0777 & ~mode);
 	ret = bind(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0 ? -errno : 0;
 	umask(old);
+	if (ret == -ENOENT || ret == -EACCES || ret == -EROFS) {
+		directory_error(path, -ret, err);
+		goto close_fd;
+	}
 	if (ret < 0) {
 		err_set(err, ret, "socket %s: %s", path, strerror(-ret));
 		goto close_fd;
@@ -323,9 +371,12 @@ tcp_open_all(struct listener_set *set, const struct config *config, uint16_t por
 int
 listener_open(struct listener_set *set, const struct config *config, struct err *err)
 {
-	int ret;
+	int ret = activation_refuse(err);
 
-	ret = tcp_open_all(set, config, config->port, err);
+	if (ret == 0 && config->single)
+		ret = terminal_refuse(err);
+	if (ret == 0)
+		ret = tcp_open_all(set, config, config->port, err);
 	/* Of port 0 the first address gets one that may be taken on the next. */
 	for (int i = 0; i < PORT_TRIES && ret == -EADDRINUSE && config->port == 0; i++)
 		ret = tcp_open_all(set, config, port_random(), err);

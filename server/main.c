@@ -31,6 +31,7 @@
 #include "blk/loop.h"
 #include "server/config.h"
 #include "server/export.h"
+#include "server/hint.h"
 #include "server/limits.h"
 #include "server/listener.h"
 #include "server/log.h"
@@ -446,6 +447,7 @@ exports_open(struct server *s, struct err *err)
 		int ret = dev_open(&exp->dev, &dc, err);
 
 		if (ret < 0) {
+			hint_target(t, err);
 			err_prefix(err, "%s", t->text);
 			return ret;
 		}

@@ -358,9 +358,9 @@ class Server:
             self.stop()
 
 
-def run_failing(*args, wrap=(), **popen):
+def run_failing(*args, wrap=(), program=BLKGATE, **popen):
     """Runs the server with arguments that it must refuse: (status, stderr)."""
-    run = subprocess.run([*wrap, BLKGATE, *[str(a) for a in args]], stdin=subprocess.DEVNULL,
+    run = subprocess.run([*wrap, program, *[str(a) for a in args]], stdin=subprocess.DEVNULL,
                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=GUARD,
                          check=False, **popen)
     text = run.stderr.decode("utf-8", "backslashreplace")

@@ -53,6 +53,9 @@
 /* After the shutdown timeout: time for connections to notice. */
 #define ABANDON_NS LIMIT_MS(1000)
 
+/* How long there must have been a place for it to be no longer the same shortage. */
+#define FULL_CALM_NS LIMIT_MS(1000)
+
 struct seat {
 	struct worker *worker;
 	unsigned conns;
@@ -75,6 +78,8 @@ struct server {
 	uint64_t next_conn;
 	unsigned conns, handshakes;
 	struct log_limit refused;
+	bool full; /* no place for a client; when that was so for the last time */
+	uint64_t full_ns;
 	struct co_waitq admission; /* listeners that wait for a connection to go */
 	struct co_waitq changed;   /* shutdown_main() waits: conns, running workers */
 
@@ -94,15 +99,37 @@ handshakes_max(const struct server *s)
 	return MAX(s->config.connections_max / 2, 1u);
 }
 
+/* Clients have to wait outside: said once, until it is over. */
+static void
+places_log(struct server *s)
+{
+	uint64_t now = loop_now(s->loop);
+
+	if (s->conns >= s->config.connections_max) {
+		if (!s->full)
+			log_warning("as many clients as --max-connections, more have to wait "
+				    "connections=%u",
+				    s->conns);
+		s->full = true;
+		s->full_ns = now;
+	} else if (s->full && now - s->full_ns >= FULL_CALM_NS) {
+		s->full = false;
+		log_info("place for clients again connections=%u", s->conns);
+	}
+}
+
 static void
 clients_admit(struct listener_client *client)
 {
 	struct server *s = container_of(client, struct server, clients);
 
 	co_assert();
+	places_log(s);
 	while (!s->stopping &&
-	       (s->conns >= s->config.connections_max || s->handshakes >= handshakes_max(s)))
+	       (s->conns >= s->config.connections_max || s->handshakes >= handshakes_max(s))) {
 		co_waitq_wait(&s->admission, loop_sched(s->loop));
+		s->full_ns = loop_now(s->loop);
+	}
 }
 
 static struct seat *

@@ -66,8 +66,8 @@ ifeq ($(UCONTEXT),1)
 BASE_CFLAGS += -DCO_UCONTEXT=1
 endif
 
-URING_CFLAGS = $(shell $(PKG_CONFIG) --cflags liburing)
-URING_LIBS = $(shell $(PKG_CONFIG) --libs liburing)
+URING_CFLAGS := $(shell $(PKG_CONFIG) --cflags liburing 2>/dev/null)
+URING_LIBS := $(shell $(PKG_CONFIG) --libs liburing 2>/dev/null)
 CHECK_CFLAGS = $(shell $(PKG_CONFIG) --cflags check)
 CHECK_LIBS = $(shell $(PKG_CONFIG) --libs check)
 
@@ -118,6 +118,9 @@ $(O)/config.mk: Makefile
 		then echo "CONFIG_CFLAGS += $$f"; fi; \
 	done; } > $@.tmp && mv $@.tmp $@
 ifeq ($(filter clean help uninstall,$(MAKECMDGOALS)),)
+ifeq ($(URING_LIBS),)
+$(error $(PKG_CONFIG) does not find liburing: apt-get install pkg-config liburing-dev)
+endif
 include $(O)/config.mk
 endif
 

@@ -132,4 +132,4 @@ if [ -e "$sock" ]; then
 	exit 1
 fi
 
-printf '\nquickstart: everything worked. Next: man %s/man/blkgate.8\n' "$top"
+printf '\nquickstart: everything worked. Next: man %s/man/blkgate.8 (installed: man blkgate)\n' "$top"

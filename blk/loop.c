@@ -6,6 +6,7 @@
  *   calls_run       what other threads sent
  *   timers_run      what is due
  *   settle          coroutines, then hooks, until nothing is ready (or PASSES_MAX)
+ *   poll            looks for completions for a while, if that is switched on
  *   ring_wait       one io_uring_enter: submits what the turn queued, sleeps
  *   ring_reap       every completion goes to its sink: co_ready() or a callback
  *
@@ -50,6 +51,8 @@
 #define PASSES_MAX 16
 /* The same in time, as passes can be long. */
 #define PASSES_NS 1000000u
+/* What polling begins with when it grows from nothing. */
+#define POLL_LEAST_NS 4000u
 /* Coroutine resumptions in one round. */
 #define ROUND_BUDGET 1024
 
@@ -59,6 +62,8 @@ struct loop {
 	struct list hooks[LOOP_STAGES]; /* of loop_hook.link, armed */
 	struct list timers;		/* of loop_timer.link, soonest first */
 	struct list unarmed;		/* of loop_watch.link */
+	struct list pollers;		/* of loop_poller.link */
+	uint64_t poll_ns, poll_max_ns;
 	uint64_t now;
 	uint64_t (*clock)(void *arg);
 	void *clock_arg;
@@ -336,6 +341,93 @@ ring_wait(struct loop *loop, bool wait)
 	invariant(ret >= 0 || ret == -ETIME || ret == -EINTR || ret == -EAGAIN || ret == -EBUSY);
 }
 
+/* --- Polling ---------------------------------------------------------------- */
+
+void
+loop_set_poll(struct loop *loop, uint64_t max_ns)
+{
+	loop->poll_max_ns = max_ns;
+	loop->poll_ns = MIN(loop->poll_ns, max_ns);
+}
+
+uint64_t
+loop_poll_ns(const struct loop *loop)
+{
+	return loop->poll_ns;
+}
+
+void
+loop_poller_add(struct loop *loop, struct loop_poller *poller)
+{
+	list_add_tail(&loop->pollers, &poller->link);
+}
+
+void
+loop_poller_remove(struct loop_poller *poller)
+{
+	list_del(&poller->link);
+}
+
+/* One look at everything that may end a sleep. */
+static bool loop_fn
+poll_once(struct loop *loop)
+{
+	struct loop_poller *poller;
+
+	/* Completions that wait for their task, us, become visible by entering. */
+	(void)io_uring_get_events(&loop->ring);
+	if (io_uring_cq_ready(&loop->ring) > 0 ||
+	    __atomic_load_n(&loop->calls, __ATOMIC_RELAXED))
+		return true;
+	list_for_each(poller, &loop->pollers, link)
+		if (poller->fn(poller))
+			return true;
+	return false;
+}
+
+/* Looks until something has come, the time is over or a timer is due. */
+static bool loop_fn
+poll_for_work(struct loop *loop, uint64_t start)
+{
+	uint64_t until = start + loop->poll_ns;
+
+	if (!list_empty(&loop->timers))
+		until = MIN(until,
+			    list_entry(loop->timers.next, struct loop_timer, link)->deadline);
+	do {
+		if (poll_once(loop))
+			return true;
+	} while (loop->clock(loop->clock_arg) < until);
+	return false;
+}
+
+/* Learns from a sleep that polling did not spare: it took SLEPT_NS with polling. */
+static void
+poll_adapt(struct loop *loop, uint64_t slept_ns)
+{
+	if (slept_ns > loop->poll_max_ns)
+		loop->poll_ns = loop->poll_ns / 2 < POLL_LEAST_NS ? 0 : loop->poll_ns / 2;
+	else if (slept_ns > loop->poll_ns)
+		loop->poll_ns = MIN(MAX(loop->poll_ns * 2, (uint64_t)POLL_LEAST_NS),
+				    loop->poll_max_ns);
+}
+
+/* As ring_wait(loop, true), with a while of polling before the sleep. */
+static void loop_fn
+poll_or_sleep(struct loop *loop)
+{
+	uint64_t start = loop->clock(loop->clock_arg);
+
+	ring_wait(loop, false);
+	if (loop->poll_ns > 0) {
+		if (poll_for_work(loop, start))
+			return;
+		loop->now = loop->clock(loop->clock_arg); /* or timers would be late */
+	}
+	ring_wait(loop, true);
+	poll_adapt(loop, loop->clock(loop->clock_arg) - start);
+}
+
 /* --- Turns ------------------------------------------------------------------ */
 
 static void loop_fn
@@ -372,7 +464,10 @@ loop_turn(struct loop *loop, bool wait)
 	timers_run(loop);
 	settled = settle(loop);
 	if (!loop->stopping) {
-		ring_wait(loop, wait && settled);
+		if (wait && settled && loop->poll_max_ns > 0)
+			poll_or_sleep(loop);
+		else
+			ring_wait(loop, wait && settled);
 		ring_reap(loop);
 	}
 	loop->in_turn = false;
@@ -725,6 +820,7 @@ loop_new(struct loop **loopp, struct err *err)
 		list_init(&loop->hooks[stage]);
 	list_init(&loop->timers);
 	list_init(&loop->unarmed);
+	list_init(&loop->pollers);
 	co_sched_init(&loop->sched);
 	loop->valgrind = RUNNING_ON_VALGRIND;
 	loop_set_clock(loop, NULL, NULL);

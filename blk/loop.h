@@ -144,6 +144,28 @@ struct loop_hook {
 void loop_hook_arm(struct loop *loop, enum loop_stage stage, struct loop_hook *hook) loop_fn;
 void loop_hook_disarm(struct loop_hook *hook) loop_fn;
 
+/* --- Polling before sleep --------------------------------------------------- */
+
+/*
+ * A loop with nothing left to do may look for more for a while before it
+ * sleeps, which spares a wake-up and costs CPU time. The while adapts: it grows
+ * while sleeps turn out short, up to a maximum, and shrinks when they are long.
+ */
+struct loop_poller {
+	struct list link;
+	/* Looks for completions and takes them; whether there were some. */
+	bool (*fn)(struct loop_poller *poller);
+};
+
+/* The maximum; 0, as at first, is no polling. */
+void loop_set_poll(struct loop *loop, uint64_t max_ns) loop_fn;
+/* Besides the ring. Invariant for both: POLLER is not, or is, there. */
+void loop_poller_add(struct loop *loop, struct loop_poller *poller) loop_fn;
+void loop_poller_remove(struct loop_poller *poller) loop_fn;
+
+/* How long it would poll now, nanoseconds. */
+uint64_t loop_poll_ns(const struct loop *loop);
+
 /* --- Watches ---------------------------------------------------------------- */
 
 struct loop_watch {

@@ -51,6 +51,7 @@ struct queue {
 	struct loop_hook turn;
 	struct loop_watch watch;
 	struct loop_timer retry;
+	struct loop_poller poller;
 	struct drain_door door;
 	struct flush_writer writer;
 	struct slots pads, bounce; /* where the device may need them */
@@ -153,6 +154,17 @@ queue_turn(struct loop_hook *hook)
 		if (!queue_do_io(q))
 			loop_timer_arm(q->loop, &q->retry, RETRY_NS, queue_retry);
 	}
+}
+
+/* What it takes the completion fd may announce all the same: see queue_readable(). */
+static bool
+queue_poll(struct loop_poller *poller)
+{
+	struct queue *q = container_of(poller, struct queue, poller);
+	unsigned before = q->inflight;
+
+	loop_assert();
+	return before > 0 && queue_do_io(q) && q->inflight != before;
 }
 
 static void
@@ -283,6 +295,7 @@ queue_new(struct queue **queuep, struct dev *dev, int index, struct loop *loop, 
 	q->dev = dev;
 	q->loop = loop;
 	q->turn.fn = queue_turn;
+	q->poller.fn = queue_poll;
 	list_init(&q->syncs);
 	list_init(&q->held);
 	ret = slots_new(q, err);
@@ -313,6 +326,7 @@ void
 queue_attach(struct queue *q)
 {
 	loop_watch(q->loop, &q->watch, blkioq_get_completion_fd(q->blkioq), queue_readable);
+	loop_poller_add(q->loop, &q->poller);
 }
 
 void
@@ -322,6 +336,7 @@ queue_co_detach(struct queue *q)
 	/* Main, which destroys the queue, may not take that back. */
 	if (blkioq_ext_let_go)
 		blkioq_ext_let_go(q->blkioq);
+	loop_poller_remove(&q->poller);
 	loop_co_unwatch(&q->watch);
 	loop_hook_disarm(&q->turn);
 	loop_timer_disarm(&q->retry);

@@ -42,6 +42,7 @@ const char config_usage[] =
 	"  -e, --shared N             clients per export (no limit)\n"
 	"      --max-connections N    connections in all (100)\n"
 	"      --workers N            threads (one per CPU)\n"
+	"      --poll N               microseconds to look for work before sleeping (0)\n"
 	"      --shutdown-timeout N   seconds to finish in after SIGTERM (10)\n"
 	"\n"
 	"      --print-uri            print the URIs to standard output\n"
@@ -463,6 +464,7 @@ enum {
 	OPT_SINGLE,
 	OPT_MAX_CONNECTIONS,
 	OPT_WORKERS,
+	OPT_POLL,
 	OPT_SHUTDOWN_TIMEOUT,
 	OPT_PRINT_URI,
 };
@@ -489,6 +491,7 @@ static const struct option options[] = {
 	{ "shared", required_argument, NULL, 'e' },
 	{ "max-connections", required_argument, NULL, OPT_MAX_CONNECTIONS },
 	{ "workers", required_argument, NULL, OPT_WORKERS },
+	{ "poll", required_argument, NULL, OPT_POLL },
 	{ "shutdown-timeout", required_argument, NULL, OPT_SHUTDOWN_TIMEOUT },
 	{ "print-uri", no_argument, NULL, OPT_PRINT_URI },
 	{ "verbose", no_argument, NULL, 'v' },
@@ -612,6 +615,9 @@ option_apply(struct config *config, struct names *names, int opt, struct err *er
 		break;
 	case OPT_WORKERS:
 		ret = parse_unsigned("--workers", arg, 1, LIMIT_WORKERS, &config->workers, err);
+		break;
+	case OPT_POLL:
+		ret = parse_unsigned("--poll", arg, 0, 1000000, &config->poll_us, err);
 		break;
 	case OPT_SHUTDOWN_TIMEOUT:
 		ret = parse_unsigned("--shutdown-timeout", arg, 0, 86400, &config->shutdown_s, err);

@@ -50,6 +50,7 @@ struct config {
 	enum dev_detect detect_zeroes;
 	enum backend_policy on_error;
 	unsigned workers; /* 0: one per CPU */
+	unsigned poll_us; /* before a worker sleeps, at most; 0: never */
 	unsigned clients_max; /* per export; 0: no limit */
 	unsigned connections_max;
 	unsigned shutdown_s;

@@ -341,10 +341,9 @@ backends_resume(struct server *s)
 		struct backend *b = &s->exports.exports[i].backend;
 		char quoted[LOG_QUOTE_MAX];
 
-		if (backend_status(b) == BACKEND_OK)
-			continue;
-		log_info("export goes on export=%s",
-			 log_quote(quoted, b->name, strlen(b->name)));
+		if (backend_status(b) != BACKEND_OK)
+			log_info("export goes on export=%s",
+				 log_quote(quoted, b->name, strlen(b->name)));
 		backend_resume(b);
 	}
 }
@@ -423,7 +422,8 @@ fds_check(const struct server *s)
 
 	for (unsigned i = 0; i < s->exports.count; i++) {
 		const struct dev *dev = s->exports.exports[i].dev;
-		bool blocks = dev->limits.request_alignment > 1;
+		bool blocks = dev->limits.request_alignment > 1 ||
+			      dev->limits.mem_alignment > 1 || dev->needs_regions;
 
 		needed += s->nseats * (FDS_QUEUE + (blocks ? FDS_QUEUE_BLOCKS : 0));
 		needed += dev->tail_start != UINT64_MAX ? FDS_TAIL : 0;
@@ -510,6 +510,7 @@ seat_new(struct server *s, unsigned i, struct err *err)
 			 err);
 	if (ret < 0)
 		return ret;
+	worker_set_poll(seat->worker, (uint64_t)s->config.poll_us * 1000);
 	buf_pool_region(worker_pool(seat->worker), &seat->region);
 	for (unsigned e = 0; e < s->exports.count; e++) {
 		ret = dev_map(s->exports.exports[e].dev, &seat->region, err);
@@ -558,6 +559,14 @@ server_free(struct server *s)
 	return ret;
 }
 
+/* Signals that ask for something and stop nothing. */
+static void
+signals_harmless(sigset_t *set)
+{
+	sigaddset(set, SIGUSR1);
+	sigaddset(set, SIGUSR2);
+}
+
 /*
  * From here on a signal waits for signals_watch(): one in between must not
  * leave a socket behind. Opening devices may take long, and is over.
@@ -568,8 +577,7 @@ signals_hold(struct server *s)
 	sigemptyset(&s->signals);
 	sigaddset(&s->signals, SIGTERM);
 	sigaddset(&s->signals, SIGINT);
-	sigaddset(&s->signals, SIGUSR1);
-	sigaddset(&s->signals, SIGUSR2);
+	signals_harmless(&s->signals);
 	/* The terminal is gone; nothing can be reloaded yet. But nohup(1) means it. */
 	if (signal(SIGHUP, SIG_DFL) == SIG_IGN)
 		signal(SIGHUP, SIG_IGN);
@@ -747,8 +755,13 @@ main(int argc, char **argv)
 {
 	static struct server server;
 	static struct err err;
+	sigset_t harmless;
 	int ret;
 
+	/* From the first moment: they never mean the end. */
+	sigemptyset(&harmless);
+	signals_harmless(&harmless);
+	sigprocmask(SIG_BLOCK, &harmless, NULL);
 	ret = stdio_reserve();
 	if (ret < 0) {
 		log_init(LOG_INFO);

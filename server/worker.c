@@ -63,6 +63,7 @@ drain_called(struct loop_call *call)
 	struct worker *worker = container_of(call, struct worker, drain_call);
 	struct worker_session *session;
 
+	loop_assert();
 	for (unsigned i = 0; i < worker->exports->count; i++)
 		if (worker->ports[i].q)
 			backend_port_stop(&worker->ports[i]);
@@ -194,6 +195,13 @@ thread_main(void *arg)
 	loop_run(worker->loop);
 	loop_detach(worker->loop);
 	return NULL;
+}
+
+void
+worker_set_poll(struct worker *worker, uint64_t max_ns)
+{
+	loop_assert();
+	loop_set_poll(worker->loop, max_ns);
 }
 
 int

@@ -35,6 +35,8 @@ struct worker_session {
 /* Context: main. Errors: those of loop_new(), buf_pool_new(), queue_new(). */
 int worker_new(struct worker **workerp, unsigned index, const struct export_set *exports,
 	       uint64_t payload_bytes, bool queues_at_start, struct err *err);
+/* How long it looks for work before it sleeps, at most. Before its start. */
+void worker_set_poll(struct worker *worker, uint64_t max_ns);
 int worker_start(struct worker *worker, struct err *err);
 
 /*

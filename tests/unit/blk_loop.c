@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* blk_loop.c - the event loop, stepped in virtual time; calls with threads. */
+/*
+ * blk_loop.c - the event loop, stepped in virtual time; calls with threads.
+ *
+ * Covers: BL-13
+ */
 #include "blk/loop.h"
 
 #include <errno.h>
@@ -506,6 +510,118 @@ START_TEST(timers_with_no_delay)
 	ck_assert_str_eq(trace.text, "a b a b a b ");
 	loop_timer_disarm(&a.timer);
 	loop_timer_disarm(&b.timer);
+	finish();
+}
+END_TEST
+
+/* --- Polling ---------------------------------------------------------------- */
+
+static uint64_t poll_clock; /* moves by poll_step each time somebody looks */
+static uint64_t poll_step;
+
+static uint64_t
+poll_now(void *arg)
+{
+	return poll_clock += poll_step;
+}
+
+struct counted_poller {
+	struct loop_poller poller;
+	unsigned looks;
+	unsigned finds; /* something in that look; 0: never */
+};
+
+static bool
+poller_looks(struct loop_poller *poller)
+{
+	struct counted_poller *p = container_of(poller, struct counted_poller, poller);
+
+	return ++p->looks == p->finds;
+}
+
+/* A timer that fires DELAY_NS after now ends the turn's sleep. */
+static void
+poll_turn(struct named_timer *t, uint64_t delay_ns)
+{
+	loop_assert();
+	loop_timer_arm(u.loop, &t->timer, delay_ns, timer_fired);
+	loop_turn(u.loop, true);
+	loop_timer_disarm(&t->timer);
+}
+
+START_TEST(polling_adapts)
+{
+	struct counted_poller p = { .poller.fn = poller_looks };
+	struct named_timer t = { .name = "t" };
+	uint64_t before;
+
+	loop_assert();
+	start();
+	poll_step = 1000;
+	loop_set_clock(u.loop, poll_now, NULL);
+	loop_poller_add(u.loop, &p.poller);
+
+	/* Off at first: nobody looks. */
+	poll_turn(&t, UNIT_SECOND);
+	ck_assert_uint_eq(p.looks, 0);
+	ck_assert_uint_eq(loop_poll_ns(u.loop), 0);
+
+	/* Short sleeps make it grow, to the maximum; it never goes beyond. */
+	loop_set_poll(u.loop, 50000);
+	do {
+		before = loop_poll_ns(u.loop);
+		poll_turn(&t, UNIT_SECOND);
+		ck_assert_uint_gt(loop_poll_ns(u.loop), before);
+		ck_assert_uint_le(loop_poll_ns(u.loop), 50000);
+	} while (loop_poll_ns(u.loop) < 50000);
+	ck_assert_uint_gt(p.looks, 0);
+
+	/* What is found while polling spares the sleep and changes nothing. */
+	before = loop_poll_ns(u.loop);
+	p.looks = 0;
+	p.finds = 3;
+	poll_turn(&t, UNIT_SECOND);
+	ck_assert_uint_eq(p.looks, 3);
+	ck_assert_uint_eq(loop_poll_ns(u.loop), before);
+
+	/* Long sleeps make it shrink, to nothing. */
+	p.finds = 0;
+	poll_step = 100000;
+	for (int i = 0; i < 12; i++) {
+		before = loop_poll_ns(u.loop);
+		poll_turn(&t, UNIT_SECOND);
+		ck_assert_uint_le(loop_poll_ns(u.loop), before);
+	}
+	ck_assert_uint_eq(loop_poll_ns(u.loop), 0);
+
+	/* Switched off in the middle. */
+	poll_step = 1000;
+	poll_turn(&t, UNIT_SECOND);
+	loop_set_poll(u.loop, 0);
+	ck_assert_uint_eq(loop_poll_ns(u.loop), 0);
+	p.looks = 0;
+	poll_turn(&t, UNIT_SECOND);
+	ck_assert_uint_eq(p.looks, 0);
+	loop_poller_remove(&p.poller);
+	finish();
+}
+END_TEST
+
+/* It finds what sockets, other threads and timers have, and no sooner ends. */
+START_TEST(polling_serves_everybody)
+{
+	start();
+	loop_assert();
+	loop_set_clock(u.loop, NULL, NULL);
+	loop_set_poll(u.loop, 20 * 1000000);
+	for (int i = 0; i < 200; i++) {
+		struct named_timer t = { .name = "" };
+
+		loop_timer_arm(u.loop, &t.timer, 100000, timer_fired);
+		loop_turn(u.loop, true); /* ends when it is due */
+		while (list_linked(&t.timer.link))
+			loop_turn(u.loop, false);
+	}
 	finish();
 }
 END_TEST
@@ -1274,7 +1390,8 @@ UNIT_MAIN_IF(unit_loop_possible(), recv_waits_for_data, recv_end_of_file,
 	     a_sleeping_loop_hears_of_data,
 	     messages_and_a_closed_peer, pipes, files_at_their_position, accepting_and_cancel,
 	     polling, cancel_ends_a_recv, cancel_in_the_same_turn, a_result_beats_a_cancel,
-	     timers_in_order, timers_disarm_and_move, timers_from_timers, timers_with_no_delay,
+	     timers_in_order, timers_disarm_and_move, timers_from_timers, timers_with_no_delay, polling_adapts,
+	     polling_serves_everybody,
 	     waiting_turns_end_with_timers, sleeping, the_real_clock, calls_in_order,
 	     calls_from_many_threads, calls_between_two_loops, hooks_once_and_in_stages,
 	     hooks_that_wake, hooks_run_at_the_end_of_each_turn, hooks_that_arm_themselves,

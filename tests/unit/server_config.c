@@ -230,7 +230,8 @@ START_TEST(usage_names_every_option)
 	static const char *const known[] = {
 		"--read-only", "--export-name", "--description", "--default-export", "--cache",
 		"--discard", "--detect-zeroes", "--on-error", "--port", "--bind", "--socket",
-		"--unix", "--socket-mode", "--single", "--shared", "--max-connections", "--workers", "--shutdown-timeout", "--print-uri",
+		"--unix", "--socket-mode", "--single", "--shared", "--max-connections",
+		"--workers", "--poll", "--shutdown-timeout", "--print-uri",
 		"--verbose", "--version", "--help",
 	};
 	unsigned found = 0;
@@ -252,6 +253,7 @@ START_TEST(numbers)
 		{ "--shared", "0", "-1", "1048576", "1048577" },
 		{ "--max-connections", "1", "0", "1048576", "1048577" },
 		{ "--workers", "1", "0", "256", "257" },
+		{ "--poll", "0", "-1", "1000000", "1000001" },
 		{ "--shutdown-timeout", "0", "-1", "86400", "86401" },
 	};
 	static const char *const nonsense[] = {

@@ -122,12 +122,21 @@ backend_status(const struct backend *b)
 	return __atomic_load_n(&b->status, __ATOMIC_ACQUIRE);
 }
 
-/* Waits while the backend has stopped. -ESHUTDOWN: it will not go on any more. */
+struct backend_request {
+	enum backend_op op;
+	uint64_t off, len;
+	const struct iovec *iov;
+	int iovcnt;
+	unsigned flags;
+	const bool *gone; /* nobody waits for the answer any more; or NULL */
+};
+
+/* Waits while the backend has stopped. -ESHUTDOWN: there is no point in it any more. */
 static int co_fn
-admit(struct backend_port *p)
+admit(struct backend_port *p, const struct backend_request *r)
 {
 	while (unlikely(backend_status(p->backend) != BACKEND_OK)) {
-		if (p->stopping)
+		if (p->stopping || (r->gone && *r->gone))
 			return -ESHUTDOWN;
 		co_waitq_wait(&p->held, loop_sched(queue_loop(p->q)));
 	}
@@ -140,13 +149,21 @@ is_nospace(int ret)
 	return ret == -ENOSPC || ret == -EDQUOT || ret == -EFBIG;
 }
 
+/* Whether a success would say that something is on stable storage. */
+static bool
+promises_durability(const struct backend *b, const struct backend_request *r)
+{
+	return r->op == BACKEND_FLUSH || r->flags & BLK_FUA ||
+	       (b->dev->write_through && (r->op == BACKEND_WRITE || r->op == BACKEND_ZEROES));
+}
+
 /* Whether RET is to be answered; if not, the backend has stopped. */
 static bool
-is_answer(struct backend_port *p, enum backend_op op, int ret)
+is_answer(struct backend_port *p, const struct backend_request *r, int ret)
 {
 	struct backend *b = p->backend;
 	enum backend_policy policy =
-		op == BACKEND_READ ? b->on_read_error : b->on_write_error;
+		r->op == BACKEND_READ ? b->on_read_error : b->on_write_error;
 	bool nospace = is_nospace(ret);
 	enum backend_status was;
 
@@ -156,7 +173,8 @@ is_answer(struct backend_port *p, enum backend_op op, int ret)
 		return true;
 	/* No failure, or one that trying again cannot cure. */
 	if (ret == -ENOTSUP || ret == -EINVAL || ret == -EPERM || ret == -EBADF ||
-	    op == BACKEND_FLUSH || dev_flush_failed(b->dev) || p->stopping)
+	    r->op == BACKEND_FLUSH || p->stopping ||
+	    (dev_flush_failed(b->dev) && promises_durability(b, r)))
 		return true;
 	was = __atomic_exchange_n(&b->status, nospace ? BACKEND_NOSPACE : BACKEND_FAILED,
 				  __ATOMIC_ACQ_REL);
@@ -171,7 +189,8 @@ resume_called(struct loop_call *call)
 	struct backend_port *p = container_of(call, struct backend_port, resume_call);
 
 	loop_assert();
-	__atomic_store_n(&p->resume_sent, false, __ATOMIC_RELEASE);
+	/* Before the status is looked at: a later backend_resume() sends another. */
+	(void)__atomic_exchange_n(&p->resume_sent, false, __ATOMIC_SEQ_CST);
 	co_waitq_wake_all(&p->held);
 }
 
@@ -180,10 +199,10 @@ backend_resume(struct backend *b)
 {
 	struct backend_port *p;
 
-	__atomic_store_n(&b->status, BACKEND_OK, __ATOMIC_RELEASE);
+	__atomic_store_n(&b->status, BACKEND_OK, __ATOMIC_SEQ_CST);
 	pthread_mutex_lock(&b->lock);
 	list_for_each(p, &b->ports, link)
-		if (!__atomic_exchange_n(&p->resume_sent, true, __ATOMIC_ACQ_REL))
+		if (!__atomic_exchange_n(&p->resume_sent, true, __ATOMIC_SEQ_CST))
 			loop_call(queue_loop(p->q), &p->resume_call, resume_called);
 	pthread_mutex_unlock(&b->lock);
 }
@@ -195,15 +214,13 @@ backend_port_stop(struct backend_port *p)
 	co_waitq_wake_all(&p->held);
 }
 
-/* --- Requests --------------------------------------------------------------- */
+void
+backend_port_look(struct backend_port *p)
+{
+	co_waitq_wake_all(&p->held);
+}
 
-struct backend_request {
-	enum backend_op op;
-	uint64_t off, len;
-	const struct iovec *iov;
-	int iovcnt;
-	unsigned flags;
-};
+/* --- Requests --------------------------------------------------------------- */
 
 static int co_fn
 request_run(struct queue *q, const struct backend_request *r)
@@ -226,16 +243,18 @@ request_run(struct queue *q, const struct backend_request *r)
 static int co_fn
 request_co(struct backend_port *p, const struct backend_request *r)
 {
-	uint64_t since = loop_now(queue_loop(p->q));
 	int ret;
 
 	do {
-		ret = admit(p);
+		uint64_t since;
+
+		ret = admit(p, r);
 		if (ret < 0)
-			break;
+			return ret;
+		since = loop_now(queue_loop(p->q));
 		ret = request_run(p->q, r);
-	} while (!is_answer(p, r->op, ret));
-	count_done(p, r->op, r->len, since, ret);
+		count_done(p, r->op, r->len, since, ret);
+	} while (!is_answer(p, r, ret));
 	return ret;
 }
 
@@ -250,47 +269,57 @@ iov_bytes(const struct iovec *iov, int iovcnt)
 }
 
 int
-backend_co_read(struct backend_port *p, uint64_t off, const struct iovec *iov, int iovcnt)
+backend_co_read(struct backend_port *p, uint64_t off, const struct iovec *iov, int iovcnt,
+		const bool *gone)
 {
 	return request_co(p, &(struct backend_request){ .op = BACKEND_READ,
 							.off = off,
 							.len = iov_bytes(iov, iovcnt),
 							.iov = iov,
-							.iovcnt = iovcnt });
+							.iovcnt = iovcnt,
+							.gone = gone });
 }
 
 int
 backend_co_write(struct backend_port *p, uint64_t off, const struct iovec *iov, int iovcnt,
-		 unsigned flags)
+		 unsigned flags, const bool *gone)
 {
 	return request_co(p, &(struct backend_request){ .op = BACKEND_WRITE,
 							.off = off,
 							.len = iov_bytes(iov, iovcnt),
 							.iov = iov,
 							.iovcnt = iovcnt,
-							.flags = flags });
+							.flags = flags,
+							.gone = gone });
 }
 
 int
-backend_co_write_zeroes(struct backend_port *p, uint64_t off, uint64_t len, unsigned flags)
+backend_co_write_zeroes(struct backend_port *p, uint64_t off, uint64_t len, unsigned flags,
+			const bool *gone)
 {
 	return request_co(p, &(struct backend_request){
-				     .op = BACKEND_ZEROES, .off = off, .len = len, .flags = flags });
+				     .op = BACKEND_ZEROES,
+				     .off = off,
+				     .len = len,
+				     .flags = flags,
+				     .gone = gone });
 }
 
 int
-backend_co_discard(struct backend_port *p, uint64_t off, uint64_t len, unsigned flags)
+backend_co_discard(struct backend_port *p, uint64_t off, uint64_t len, unsigned flags,
+		   const bool *gone)
 {
 	return request_co(p, &(struct backend_request){ .op = BACKEND_DISCARD,
 							.off = off,
 							.len = len,
-							.flags = flags });
+							.flags = flags,
+							.gone = gone });
 }
 
 int
-backend_co_flush(struct backend_port *p)
+backend_co_flush(struct backend_port *p, const bool *gone)
 {
-	return request_co(p, &(struct backend_request){ .op = BACKEND_FLUSH });
+	return request_co(p, &(struct backend_request){ .op = BACKEND_FLUSH, .gone = gone });
 }
 
 /* --- Life ------------------------------------------------------------------- */

@@ -4,13 +4,15 @@
  *
  * 1. A backend is made and freed by main and shared by all workers; each has a
  *    port to it, with the worker's queue, which is the worker's alone.
- * 2. Every request of a frontend goes through a port. There it is counted; the
- *    counters are written by the port's loop and may be read by any thread.
+ * 2. Every request of a frontend goes through a port, but for reads that only
+ *    warm a cache. There it is counted; the counters are written by the port's
+ *    loop and may be read by any thread.
  * 3. An error that the policy says to stop at is not answered: the backend's
  *    status tells of it, the request is held, and so is every later one, until
  *    backend_resume(); then it is tried again. Nothing is ever dropped silently.
  *    When the server stops, what is held fails with -ESHUTDOWN.
- * 4. Errors of flushes are always answered: waiting cures no lost write (dev.h).
+ * 4. Errors of flushes are always answered, and so are those of requests with
+ *    FUA once a sync has failed: waiting cures no lost write (dev.h).
  */
 #ifndef BLK_BACKEND_H
 #define BLK_BACKEND_H
@@ -49,7 +51,7 @@ enum backend_status { BACKEND_OK, BACKEND_NOSPACE, BACKEND_FAILED };
 
 /* Of one type of request. */
 struct backend_counters {
-	uint64_t ops;	     /* completed, with or without success */
+	uint64_t ops;	     /* completed, with or without success, at each try */
 	uint64_t bytes;	     /* of those that succeeded */
 	uint64_t errors;     /* that the device reported */
 	uint64_t invalid;    /* refused before they reached the device */
@@ -104,16 +106,22 @@ void backend_port_init(struct backend_port *p, struct backend *b, struct queue *
 /* Invariant: no request. */
 void backend_port_fini(struct backend_port *p);
 
-/* As the calls of io.h; context likewise. */
-int backend_co_read(struct backend_port *p, uint64_t off, const struct iovec *iov,
-		    int iovcnt) co_fn;
+/*
+ * As the calls of io.h; context likewise. GONE, if not NULL, becomes true when
+ * nobody waits for the answer any more: a request that is held fails then, with
+ * -ESHUTDOWN, once somebody calls backend_port_look().
+ */
+int backend_co_read(struct backend_port *p, uint64_t off, const struct iovec *iov, int iovcnt,
+		    const bool *gone) co_fn;
 int backend_co_write(struct backend_port *p, uint64_t off, const struct iovec *iov, int iovcnt,
-		     unsigned flags) co_fn;
-int backend_co_write_zeroes(struct backend_port *p, uint64_t off, uint64_t len,
-			    unsigned flags) co_fn;
-int backend_co_discard(struct backend_port *p, uint64_t off, uint64_t len,
-		       unsigned flags) co_fn;
-int backend_co_flush(struct backend_port *p) co_fn;
+		     unsigned flags, const bool *gone) co_fn;
+int backend_co_write_zeroes(struct backend_port *p, uint64_t off, uint64_t len, unsigned flags,
+			    const bool *gone) co_fn;
+int backend_co_discard(struct backend_port *p, uint64_t off, uint64_t len, unsigned flags,
+		       const bool *gone) co_fn;
+int backend_co_flush(struct backend_port *p, const bool *gone) co_fn;
+/* Some GONE may have changed. */
+void backend_port_look(struct backend_port *p) loop_fn;
 
 /* A request that the frontend refused. */
 void backend_invalid(struct backend_port *p, enum backend_op op) loop_fn;

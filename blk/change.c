@@ -14,16 +14,19 @@ place_take(struct change *c, uint64_t off, uint64_t len)
 {
 	struct dev *dev = queue_dev(c->q);
 	struct pad pad;
+	bool padded;
 
 	if (dev->limits.request_alignment == 1 || len == 0)
 		return;
-	if (pad_plan(&pad, dev, off, len))
-		c->pads = slots_co_get(queue_pads(c->q));
+	padded = pad_plan(&pad, dev, off, len);
 	track_co_begin(&dev->track, queue_loop(c->q), &c->req, pad.start, pad.end - pad.start,
-		       c->pads);
+		       padded);
 	c->tracked = true;
 	if (c->req.waited)
 		queue_count(c->q, QUEUE_WAITED, 1);
+	/* After its turn has come: those who wait for one block hold no memory. */
+	if (padded)
+		c->pads = slots_co_get(queue_pads(c->q));
 }
 
 static void co_fn

@@ -2,9 +2,10 @@
 /*
  * change.h - what every request that changes data has around it.
  *
- * 1. In this order: the device's door, the checks, pad memory if the range is
- *    not aligned, the place among overlapping requests; backwards at the end,
- *    and then, for FUA, the flush that the request itself could not carry.
+ * 1. In this order: the device's door, the checks, the place among overlapping
+ *    requests, pad memory if the range is not aligned; these are given back at
+ *    the end, and then, for FUA, comes the flush that the request itself could
+ *    not carry, and then the door.
  * 2. A request on a device with request alignment 1 is never padded and never
  *    tracked.
  */

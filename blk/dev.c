@@ -302,11 +302,12 @@ connect_and_start(struct dev *dev, const struct dev_config *config, struct err *
 int
 dev_open(struct dev **devp, const struct dev_config *config, struct err *err)
 {
-	struct dev *dev = calloc(1, sizeof(*dev));
+	struct dev *dev = aligned_alloc(_Alignof(struct dev), sizeof(*dev));
 	int ret;
 
 	if (!dev)
 		return err_set(err, -ENOMEM, "device: out of memory");
+	memset(dev, 0, sizeof(*dev));
 	pthread_mutex_init(&dev->lock, NULL);
 	track_init(&dev->track);
 	flush_init(&dev->flush);

@@ -4,7 +4,7 @@
  *
  * 1. Every request of a queue goes through its door. drain_co_begin() closes
  *    all doors and returns when nobody is inside; who comes meanwhile waits
- *    at the door, and drain_end() lets them in, in their order.
+ *    at the door. drain_end() lets them in, in the order in which they came.
  * 2. Drains nest: the doors open when the last one ends.
  * 3. The door is its loop's own: a request looks at no shared memory.
  * 4. A request never begins a drain of its own device: it would wait for

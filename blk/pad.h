@@ -6,8 +6,8 @@
  *    nothing is: an end that lies there stays where it is.
  * 2. A read goes to pad memory where the caller did not ask for all of a block;
  *    a write reads those blocks first and writes all of it at once.
- * 3. Pad memory is a slot of the queue, two blocks. It is taken before the
- *    request enters the tracker; see the order of waiting in io.h.
+ * 3. Pad memory is a slot of the queue, two blocks. Who holds one waits for
+ *    bounce memory and the device, and for nothing else.
  */
 #ifndef BLK_PAD_H
 #define BLK_PAD_H

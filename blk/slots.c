@@ -43,27 +43,26 @@ slots_init(struct slots *s, struct loop *loop, unsigned n, size_t slot_bytes, si
 	size_t page = (size_t)sysconf(_SC_PAGESIZE);
 	size_t len;
 
+	int ret;
+
 	invariant(n > 0 && n <= UINT16_MAX && is_pow2(align));
 	*s = (struct slots){ .loop = loop, .slot_bytes = align_up(slot_bytes, align), .n = n };
 	len = mapped_bytes(s);
 	s->stack = calloc(n, sizeof(*s->stack));
-	if (!s->stack)
-		return err_set(err, -ENOMEM, "slots: out of memory");
+	if (!s->stack) {
+		ret = err_set(err, -ENOMEM, "slots: out of memory");
+		goto fail;
+	}
 	s->fd = memfd_create("blkgate-slots", MFD_CLOEXEC);
 	if (s->fd < 0) {
-		int ret = err_set(err, -errno, "slots: memfd_create: %s", strerror(errno));
-
-		free(s->stack);
-		return ret;
+		ret = err_set(err, -errno, "slots: memfd_create: %s", strerror(errno));
+		goto free_stack;
 	}
 	s->mem = ftruncate(s->fd, (off_t)len) < 0 ? MAP_FAILED :
 						    map_aligned(s->fd, len, MAX(align, page));
 	if (s->mem == MAP_FAILED) {
-		int ret = err_set(err, -errno, "slots: %zu bytes: %s", len, strerror(errno));
-
-		close(s->fd);
-		free(s->stack);
-		return ret;
+		ret = err_set(err, -errno, "slots: %zu bytes: %s", len, strerror(errno));
+		goto close_fd;
 	}
 	co_sem_init(&s->free, n);
 	while (s->depth < n) {
@@ -71,6 +70,14 @@ slots_init(struct slots *s, struct loop *loop, unsigned n, size_t slot_bytes, si
 		s->depth++;
 	}
 	return 0;
+
+close_fd:
+	close(s->fd);
+free_stack:
+	free(s->stack);
+fail:
+	*s = (struct slots){ 0 }; /* there is nothing to be freed */
+	return ret;
 }
 
 void

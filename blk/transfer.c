@@ -104,7 +104,10 @@ transfer_memory_ok(const struct queue *q, uint64_t off, const struct iovec *iov,
 	if (mask == 0 && !dev->needs_regions)
 		return true;
 	for (int i = 0; i < iovcnt; i++) {
-		if (((uint64_t)(uintptr_t)iov[i].iov_base | iov[i].iov_len) & mask)
+		/* The length of one alone is the request's, whatever memory it has. */
+		uint64_t len = iovcnt > 1 ? iov[i].iov_len : 0;
+
+		if (((uint64_t)(uintptr_t)iov[i].iov_base | len) & mask)
 			return false;
 		if (dev->needs_regions && !queue_has_memory(q, &iov[i]))
 			return false;
@@ -171,6 +174,26 @@ pieces_failure(const struct piece *pieces, unsigned waited, unsigned issued)
 	return 0;
 }
 
+/*
+ * Cuts the next piece off, of up to LEN_MAX bytes, and moves the cursor on; 0
+ * if the driver cannot take it from that memory. On its own for the stack.
+ */
+static __attribute__((noinline)) size_t
+next_piece(const struct transfer *t, struct piece *piece, struct cursor *at, uint64_t off,
+	   size_t len_max)
+{
+	const struct dev *dev = queue_dev(t->q);
+	int segments_max = (int)MIN(dev->limits.max_segments, (unsigned)PIECE_SEGMENTS);
+	struct cursor before = *at;
+	size_t n = piece_cut(piece, at, (size_t)dev_before_tail(dev, off, len_max), segments_max,
+			     dev_align_at(dev, off));
+
+	if (n > 0 && transfer_memory_ok(t->q, off, piece->iov, piece->iovcnt))
+		return n;
+	*at = before;
+	return 0;
+}
+
 int
 transfer_co(const struct transfer *t, uint64_t off)
 {
@@ -178,12 +201,12 @@ transfer_co(const struct transfer *t, uint64_t off)
 	const struct dev_limits *l = &dev->limits;
 	size_t piece_max = l->max_transfer ? (size_t)MIN(l->max_transfer, (uint64_t)INT_MAX) :
 					     (size_t)INT_MAX;
-	int segments_max = (int)MIN(l->max_segments, (unsigned)PIECE_SEGMENTS);
 	struct slots *slots = queue_bounce(t->q);
 	struct piece pieces[PIECES_MAX];
 	unsigned issued = 0, waited = 0;
 	void *bounce = NULL;
 	bool bouncing = false; /* the next piece is to bounce */
+	bool split = false;    /* there is more than one */
 	struct cursor at;
 	size_t len = 0;
 	int ret = 0;
@@ -198,16 +221,14 @@ transfer_co(const struct transfer *t, uint64_t off)
 			ret = pieces_failure(pieces, waited, issued);
 		if (len > 0 && ret == 0 && !bouncing && issued - waited < PIECES_MAX) {
 			struct piece *piece = &pieces[issued % PIECES_MAX];
-			struct cursor start = at;
-			size_t n = (size_t)dev_before_tail(dev, off, MIN(piece_max, len));
+			size_t n = next_piece(t, piece, &at, off, MIN(piece_max, len));
 
-			n = piece_cut(piece, &at, n, segments_max, dev_align_at(dev, off));
-			if (n == 0 || !transfer_memory_ok(t->q, off, piece->iov, piece->iovcnt)) {
-				at = start;
+			if (n == 0) {
 				bouncing = true;
 				continue;
 			}
-			queue_count(t->q, QUEUE_FRAGMENTS, n < len || issued > 0);
+			split |= n < len;
+			queue_count(t->q, QUEUE_FRAGMENTS, split);
 			issue(t, &piece->io, off, piece->iov, piece->iovcnt);
 			issued++;
 			off += n;
@@ -229,6 +250,8 @@ transfer_co(const struct transfer *t, uint64_t off)
 			n = (size_t)dev_before_tail(dev, off, n);
 			if (!bounce)
 				bounce = slots_co_get(slots);
+			split |= n < len;
+			queue_count(t->q, QUEUE_FRAGMENTS, split);
 			ret = bounce_piece(t, &at, bounce, off, n);
 			off += n;
 			len -= n;

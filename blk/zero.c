@@ -185,8 +185,8 @@ discard_blocks(struct queue *q, uint64_t off, uint64_t len)
 
 		queue_discard(q, &io, off, piece);
 		ret = queue_co_wait(q, &io);
-		/* Advice that the device cannot follow, or not for this piece. */
-		if (is_unsupported(ret) || ret == -EINVAL)
+		/* Advice that the device cannot follow, or not for part of a unit. */
+		if (is_unsupported(ret) || (ret == -EINVAL && (off % align || piece % align)))
 			ret = 0;
 		off += piece;
 		len -= piece;

@@ -594,6 +594,7 @@ queue_let_go(struct blkioq *bq)
 	    uring_register(&q->ring, IORING_UNREGISTER_FILES, NULL, 0) >= 0) {
 		q->sqe_flags = 0;
 		q->sqe_fd = q->fd >= 0 ? q->fd : q->dev->target.fd;
+		q->sqe_tail_fd = q->dev->tail_fd;
 	}
 	if (q->use_fixed && uring_register(&q->ring, IORING_UNREGISTER_BUFFERS, NULL, 0) >= 0)
 		q->use_fixed = false;

@@ -272,7 +272,7 @@ blkioq_flush(struct blkioq *q, void *user_data, uint32_t flags)
 }
 
 /*
- * Here and not in a file of its own: a weak reference, which is what clients
+ * These are here and not in a file of their own: a weak reference, which is what clients
  * have, takes nothing out of an archive.
  */
 void

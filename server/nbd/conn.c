@@ -233,6 +233,7 @@ conn_transmit(struct conn *conn)
 
 	ret = conn_reader(conn);
 	conn->reader_ended = true;
+	backend_port_look(conn->port);
 
 	co_group_wait(&conn->requests, sched);
 	reply_finish(conn);

@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* blk_backend_fake.c - what a backend counts, and when it stops and goes on. */
+/*
+ * blk_backend_fake.c - what a backend counts, and when it stops and goes on.
+ *
+ * Covers: BL-14
+ */
 #include "blk/backend.h"
 
 #include <errno.h>
@@ -15,6 +19,7 @@ static struct backend_port port;
 static uint8_t data[4096];
 static int device_says; /* to writes and zeroes */
 static int reads_say;
+static bool gone; /* nobody waits for the answers */
 
 static int
 result(const struct fake_call *call)
@@ -60,19 +65,19 @@ call_main(void *arg)
 	co_assert();
 	switch (c->op) {
 	case BACKEND_READ:
-		c->ret = backend_co_read(&port, c->off, &iov, 1);
+		c->ret = backend_co_read(&port, c->off, &iov, 1, &gone);
 		break;
 	case BACKEND_WRITE:
-		c->ret = backend_co_write(&port, c->off, &iov, 1, 0);
+		c->ret = backend_co_write(&port, c->off, &iov, 1, 0, &gone);
 		break;
 	case BACKEND_ZEROES:
-		c->ret = backend_co_write_zeroes(&port, c->off, 4096, BLK_NO_FALLBACK);
+		c->ret = backend_co_write_zeroes(&port, c->off, 4096, BLK_NO_FALLBACK, &gone);
 		break;
 	case BACKEND_DISCARD:
-		c->ret = backend_co_discard(&port, c->off, 4096, 0);
+		c->ret = backend_co_discard(&port, c->off, 4096, 0, &gone);
 		break;
 	default:
-		c->ret = backend_co_flush(&port);
+		c->ret = backend_co_flush(&port, &gone);
 	}
 	c->done = true;
 }
@@ -244,6 +249,51 @@ START_TEST(flushes_are_always_answered)
 }
 END_TEST
 
+START_TEST(nobody_waits_for_what_is_held)
+{
+	struct call w;
+
+	start(BACKEND_STOP);
+	device_says = -EIO;
+	begin(&w, BACKEND_WRITE);
+	ck_assert(!w.done);
+	loop_assert();
+	gone = true;
+	backend_port_look(&port);
+	unit_loop_turns(&d.u, 4);
+	ck_assert(w.done && w.ret == -ESHUTDOWN);
+	gone = false;
+	/* It has stopped all the same. */
+	begin(&w, BACKEND_WRITE);
+	ck_assert(!w.done);
+	device_says = 0;
+	backend_resume(&backend);
+	unit_loop_turns(&d.u, 6);
+	ck_assert(w.done && w.ret == 0);
+	finish();
+}
+END_TEST
+
+/* What needs no durability goes on as the policy says after a flush has failed. */
+START_TEST(a_lost_write_leaves_the_policy_alone)
+{
+	struct call r;
+
+	start(BACKEND_STOP);
+	ck_assert_int_eq(run(BACKEND_WRITE), 0);
+	device_says = -EIO;
+	ck_assert_int_eq(run(BACKEND_FLUSH), -EIO);
+	reads_say = -EIO;
+	begin(&r, BACKEND_READ);
+	ck_assert(!r.done);
+	reads_say = 0;
+	backend_resume(&backend);
+	unit_loop_turns(&d.u, 6);
+	ck_assert(r.done && r.ret == 0);
+	finish();
+}
+END_TEST
+
 START_TEST(shutdown_fails_what_is_held)
 {
 	struct call w, later;
@@ -265,4 +315,5 @@ END_TEST
 
 UNIT_MAIN_IF(unit_loop_possible(), everything_is_counted, latency, report_answers_everything,
 	     enospc_stops_there_only, stop_stops_at_every_failure, flushes_are_always_answered,
+	     nobody_waits_for_what_is_held, a_lost_write_leaves_the_policy_alone,
 	     shutdown_fails_what_is_held)

@@ -3,7 +3,7 @@
  * blk_io_fake.c - the block API over a driver that the test controls: cutting,
  * errors, durability. The fake itself aborts when a request breaks a limit.
  *
- * Covers: R-97 R-102 R-109
+ * Covers: R-97 R-102 R-109 BL-2 BL-13
  */
 #include "blk/io.h"
 
@@ -1156,10 +1156,20 @@ START_TEST(discard_is_a_hint)
 	discard_ret = -ENOTSUP;
 	ck_assert_int_eq(unit_disk_discard(&d, 0, 4096, 0), 0);
 	discard_ret = -EINVAL;
-	ck_assert_int_eq(unit_disk_discard(&d, 0, 4096, 0), 0);
+	ck_assert_int_eq(unit_disk_discard(&d, 0, 4096, 0), -EINVAL);
 	discard_ret = -EIO;
 	ck_assert_int_eq(unit_disk_discard(&d, 0, 4096, BLK_FUA), -EIO);
 	ck_assert(!dev_flush_failed(d.dev));
+	finish();
+
+	/* Part of a unit may be refused as such. */
+	reset();
+	fake.request_alignment = 512;
+	fake.discard_alignment = 4096;
+	start();
+	fake.result = discards_fail;
+	discard_ret = -EINVAL;
+	ck_assert_int_eq(unit_disk_discard(&d, 512, 1024, 0), 0);
 	finish();
 
 	reset();

@@ -1,6 +1,13 @@
 /* SPDX-License-Identifier: MIT */
-/* blk_slots.c - equal pieces of memory, and the line in front of them. */
+/*
+ * blk_slots.c - equal pieces of memory, and the line in front of them.
+ *
+ * Covers: BL-12
+ */
 #include "blk/slots.h"
+
+#include <errno.h>
+#include <sys/resource.h>
 
 #include "base/range.h"
 #include "tests/lib/unit.h"
@@ -78,4 +85,24 @@ START_TEST(first_come_first_served)
 }
 END_TEST
 
-UNIT_MAIN_IF(unit_loop_possible(), aligned_apart_and_ours, first_come_first_served)
+/* No descriptor left: an error, and nothing that would have to be freed. */
+START_TEST(without_descriptors)
+{
+	struct rlimit limit;
+	struct err err;
+
+	loop_assert();
+	unit_loop_open(&u);
+	ck_assert(getrlimit(RLIMIT_NOFILE, &limit) == 0);
+	ck_assert(setrlimit(RLIMIT_NOFILE, &(struct rlimit){ 3, limit.rlim_max }) == 0);
+	ck_assert_int_eq(slots_init(&slots, u.loop, 2, 100, 64, &err), -EMFILE);
+	slots_fini(&slots);
+	ck_assert(setrlimit(RLIMIT_NOFILE, &limit) == 0);
+	ck_assert(slots_init(&slots, u.loop, 2, 100, 64, &err) == 0);
+	slots_fini(&slots);
+	unit_loop_close(&u);
+}
+END_TEST
+
+UNIT_MAIN_IF(unit_loop_possible(), aligned_apart_and_ours, first_come_first_served,
+	     without_descriptors)

@@ -53,6 +53,9 @@ MUTANTS = {
          "\tif (first <= off || ret == 0)\n"
          "\t\tret = zero_blocks(c, first, last - first, flags, carried);\n"
          "\tif (ret == 0 && last < end)\n")]),
+    "end-padded-beyond-the-end": ("blk_model", "blk/dev.h", [
+        ("\treturn off < dev->tail_start ? dev->limits.request_alignment : 1;\n",
+         "\treturn dev->limits.request_alignment;\n")]),
     "zeroes-told-of-data": ("blk_model", "blk/status.c", [
         ("\t\tstop = dev_align_down(dev, stop);\n", "\t\tstop = dev_align_up(dev, stop);\n")]),
     "failed-flush-forgotten": ("blk_io_fake", "blk/dev.c", [

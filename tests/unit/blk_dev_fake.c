@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* blk_dev_fake.c - opening a device whose properties the test invents. */
+/*
+ * blk_dev_fake.c - opening a device whose properties the test invents.
+ *
+ * Covers: BL-1
+ */
 #include "blk/dev.h"
 
 #include <errno.h>

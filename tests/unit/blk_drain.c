@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* blk_drain.c - doors on two loops that close, wait, and open again. */
+/*
+ * blk_drain.c - doors on two loops that close, wait, and open again.
+ *
+ * Covers: BL-11
+ */
 #include "blk/drain.h"
 
 #include "tests/lib/unit.h"

@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* blk_flush_fake.c - which flushes go down to the device, and which need not. */
+/*
+ * blk_flush_fake.c - which flushes go down to the device, and which need not.
+ *
+ * Covers: BL-8
+ */
 #include "blk/flush.h"
 
 #include <errno.h>

@@ -26,7 +26,7 @@
  *
  * Source: the block layer's contract; io.h, flush.h, track.h.
  *
- * Covers: R-97 R-98 R-99 R-101 R-104 R-106 R-107 R-109 R-110 R-111
+ * Covers: R-97 R-98 R-99 R-101 R-104 R-106 R-107 R-109 R-110 R-111 BL-3 BL-4 BL-5 BL-6 BL-7 BL-8
  */
 #include <errno.h>
 #include <signal.h>

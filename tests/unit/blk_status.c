@@ -2,6 +2,8 @@
 /*
  * blk_status.c - status over the real drivers: what is told as zero reads as
  * zero, rounding to blocks, ends, and the door.
+ *
+ * Covers: BL-10
  */
 #include "blk/status.h"
 

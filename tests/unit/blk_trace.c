@@ -11,7 +11,7 @@
  * A request: what, where, flags; zero (its data is), mem+N (its memory is so
  * far off a page), iov=A,B (its first segments). "= N" is a result but 0.
  *
- * Covers: R-100 R-101 R-107 R-110
+ * Covers: R-100 R-101 R-107 R-110 BL-4 BL-5 BL-6 BL-7 BL-8 BL-12
  */
 #include <errno.h>
 #include <sys/mman.h>

@@ -2,6 +2,8 @@
 /*
  * blk_track.c - who waits for whom: by hand on two loops of one thread, at
  * random against a plain statement of the rule, and with threads.
+ *
+ * Covers: BL-3
  */
 #include "blk/track.h"
 

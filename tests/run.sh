@@ -29,7 +29,7 @@ jobs=$(nproc)
 # shellcheck disable=SC2034  # chosen by name in stage_packages
 {
 pkgs_base='gcc libc6-dev make pkg-config liburing-dev check procps util-linux'
-pkgs_func='binutils fio libnbd-bin mount nbdkit python3 python3-libnbd qemu-utils strace'
+pkgs_func='binutils file fio iproute2 libnbd-bin mount nbdkit python3 python3-libnbd qemu-utils strace'
 pkgs_lint='git mandoc shellcheck'
 pkgs_tsa='clang'
 pkgs_valgrind='valgrind'

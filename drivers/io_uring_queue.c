@@ -9,8 +9,8 @@
  * or again with what is left of it.
  *
  * The failures: a short transfer goes on where it stopped; at the end of a
- * file the rest is zeroes (or -EIO with "x-strict-eof"); EAGAIN and EINTR are
- * tried again, TRIES_MAX times; everything else is the client's to see.
+ * file the rest is zeroes (or -EIO with "x-strict-eof"); EAGAIN, EINTR and EBUSY
+ * are tried again, TRIES_MAX times; everything else is the client's to see.
  *
  * While queue_run() is in the kernel the ring does not signal the completion
  * fd: what arrives there is returned, or owed (q->event_owed).
@@ -24,7 +24,7 @@
 #include "base/range.h"
 #include "io_uring.h"
 
-/* How often a request that gets nowhere is tried again after EAGAIN or EINTR. */
+/* How often a request that gets nowhere is tried again after EAGAIN, EINTR or EBUSY. */
 #define TRIES_MAX 64
 
 /* The kernel moves less than 2 GiB at once; a buffer that was begun goes on so. */
@@ -269,7 +269,10 @@ queue_flush(struct blkioq *q, void *user_data)
 void
 io_queue_failed(struct io_queue *q, struct io_request *req, int ret)
 {
-	if ((ret == -EAGAIN || ret == -EINTR) && req->r.tries < TRIES_MAX && !q->closing) {
+	/* EBUSY: a block device's fallocate(2) met pages that somebody is just writing. */
+	bool passing = ret == -EAGAIN || ret == -EINTR || ret == -EBUSY;
+
+	if (passing && req->r.tries < TRIES_MAX && !q->closing) {
 		req->r.tries++;
 		io_queue_go_on(q, req);
 		return;

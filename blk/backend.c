@@ -172,7 +172,7 @@ is_answer(struct backend_port *p, const struct backend_request *r, int ret)
 	if (policy == BACKEND_ENOSPC && !nospace)
 		return true;
 	/* No failure, or one that trying again cannot cure. */
-	if (ret == -ENOTSUP || ret == -EINVAL || ret == -EPERM || ret == -EBADF ||
+	if (ret == -ENOTSUP || ret == -EINVAL || ret == -EPERM || ret == -EBADF || ret == -ENOMEDIUM ||
 	    r->op == BACKEND_FLUSH || p->stopping ||
 	    (dev_flush_failed(b->dev) && promises_durability(b, r)))
 		return true;

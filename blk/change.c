@@ -42,13 +42,15 @@ int
 change_co_begin(struct change *c, struct queue *q, uint64_t off, uint64_t len, unsigned flags)
 {
 	struct dev *dev = queue_dev(q);
-	int ret = 0;
+	int ret;
 
 	c->q = q;
 	c->fua = flags & BLK_FUA && !dev->unsafe;
 	c->tracked = false;
 	c->pads = NULL;
-	drain_co_enter(queue_door(q));
+	ret = drain_co_enter(queue_door(q));
+	if (ret < 0)
+		return ret;
 	if (dev->read_only)
 		ret = -EPERM;
 	else if (!range_ok(off, len, dev->size_bytes) ||

@@ -28,9 +28,9 @@ struct change {
 };
 
 /*
- * Begins a change of [OFF, OFF + LEN). FLAGS: BLK_FUA counts. Errors: -EPERM
- * (read-only device), -EIO (outside the device; durability asked for and lost);
- * then nothing was begun.
+ * Begins a change of [OFF, OFF + LEN). FLAGS: BLK_FUA counts. Errors:
+ * -ENOMEDIUM (the queue has been detached), -EPERM (read-only device), -EIO
+ * (outside the device; durability asked for and lost); then nothing was begun.
  */
 int change_co_begin(struct change *c, struct queue *q, uint64_t off, uint64_t len,
 		    unsigned flags) co_fn;

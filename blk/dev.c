@@ -48,6 +48,10 @@ dev_limits_check(const struct dev_limits *l, struct err *err)
 	if (!is_pow2(l->mem_alignment))
 		return err_set(err, -EINVAL, "limit buf-alignment is %llu, which is no power of two",
 			       (unsigned long long)l->mem_alignment);
+	if (!is_pow2(l->opt_mem_alignment))
+		return err_set(err, -EINVAL,
+			       "limit optimal-buf-alignment is %llu, which is no power of two",
+			       (unsigned long long)l->opt_mem_alignment);
 	if (l->max_segments < 1)
 		return err_set(err, -EINVAL, "limit max-segments is 0, but must be 1 at least");
 	if ((ret = check_multiple("optimal-io-size", l->opt_transfer, "request-alignment", align,
@@ -66,6 +70,46 @@ dev_limits_check(const struct dev_limits *l, struct err *err)
 				  align, err)) < 0)
 		return ret;
 	return 0;
+}
+
+/* The smaller of two maxima, where 0 is none, in whole blocks: one at least. */
+static uint64_t
+min_limit(uint64_t a, uint64_t b, uint64_t align)
+{
+	uint64_t max = a && b ? MIN(a, b) : a | b;
+
+	return max ? MAX(align_down(max, align), align) : 0;
+}
+
+/* The optimum fits the limits, or is none. */
+static void
+drop_odd_optimum(struct dev_limits *l)
+{
+	if (l->opt_transfer && ((l->request_alignment && l->opt_transfer % l->request_alignment) ||
+				l->max_transfer % l->opt_transfer))
+		l->opt_transfer = 0;
+}
+
+struct dev_limits
+dev_limits_stack(const struct dev_limits *upper, const struct dev_limits *lower)
+{
+	uint64_t align = MAX(upper->request_alignment, lower->request_alignment);
+	struct dev_limits l = {
+		.request_alignment = align,
+		.opt_transfer = MAX(upper->opt_transfer, lower->opt_transfer),
+		.max_transfer = min_limit(upper->max_transfer, lower->max_transfer, align),
+		.max_segments = MIN(upper->max_segments, lower->max_segments),
+		.mem_alignment = MAX(upper->mem_alignment, lower->mem_alignment),
+		.opt_mem_alignment = MAX(upper->opt_mem_alignment, lower->opt_mem_alignment),
+		.discard_alignment = MAX(upper->discard_alignment, lower->discard_alignment),
+		.max_discard = min_limit(upper->max_discard, lower->max_discard, align),
+		.zero_alignment = MAX(upper->zero_alignment, lower->zero_alignment),
+		.max_write_zeroes =
+			min_limit(upper->max_write_zeroes, lower->max_write_zeroes, align),
+	};
+
+	drop_odd_optimum(&l);
+	return l;
 }
 
 /* --- Properties ------------------------------------------------------------- */
@@ -183,7 +227,7 @@ static int
 read_limits(struct dev *dev, struct err *err)
 {
 	struct dev_limits *l = &dev->limits;
-	uint64_t max_segments;
+	uint64_t max_segments, opt_transfer;
 	int ret;
 
 	if ((ret = get_u64(dev, "capacity", &dev->size_bytes, err)) < 0 ||
@@ -192,6 +236,7 @@ read_limits(struct dev *dev, struct err *err)
 	    (ret = get_int(dev, "max-transfer", &l->max_transfer, err)) < 0 ||
 	    (ret = get_int(dev, "max-segments", &max_segments, err)) < 0 ||
 	    (ret = get_int(dev, "buf-alignment", &l->mem_alignment, err)) < 0 ||
+	    (ret = get_int(dev, "optimal-buf-alignment", &l->opt_mem_alignment, err)) < 0 ||
 	    (ret = get_int(dev, "discard-alignment", &l->discard_alignment, err)) < 0 ||
 	    (ret = get_u64(dev, "max-discard-len", &l->max_discard, err)) < 0 ||
 	    (ret = get_u64(dev, "max-write-zeroes-len", &l->max_write_zeroes, err)) < 0 ||
@@ -205,10 +250,10 @@ read_limits(struct dev *dev, struct err *err)
 	    (ret = get_bool_if_known(dev, "needs-mem-regions", &dev->needs_regions, err)) < 0)
 		return ret;
 	l->max_segments = (unsigned)max_segments;
-	/* An optimum is a wish: one that does not fit the limits is no help. */
-	if ((l->request_alignment && l->opt_transfer % l->request_alignment) ||
-	    (l->opt_transfer && l->max_transfer % l->opt_transfer))
-		l->opt_transfer = 0;
+	/* An optimum is a wish, and real disks report odd ones. */
+	opt_transfer = l->opt_transfer;
+	drop_odd_optimum(l);
+	dev->dropped_opt_transfer = opt_transfer - l->opt_transfer;
 
 	ret = dev_limits_check(l, err);
 	if (ret < 0)

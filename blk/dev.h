@@ -36,6 +36,7 @@ struct dev_limits {
 	uint64_t max_transfer;		 /* 0: none; multiple of the two above */
 	unsigned max_segments;		 /* >= 1 */
 	uint64_t mem_alignment;		 /* of addresses, power of two */
+	uint64_t opt_mem_alignment;	 /* of addresses that are fastest; likewise */
 	uint64_t discard_alignment;	 /* 0: none; multiple of request_alignment */
 	uint64_t max_discard;		 /* 0: none; likewise */
 	uint64_t max_write_zeroes;	 /* 0: none; likewise */
@@ -76,6 +77,7 @@ struct dev {
 	struct blkio *blkio;
 	uint64_t size_bytes;
 	uint64_t tail_start; /* UINT64_MAX: no tail */
+	uint64_t dropped_opt_transfer; /* an optimal-io-size that fits no request; 0: none */
 	struct dev_limits limits;
 	bool read_only;
 	bool direct;	    /* bypasses the page cache */
@@ -148,6 +150,14 @@ dev_before_tail(const struct dev *dev, uint64_t off, uint64_t len)
  * rule. -EINVAL.
  */
 int dev_limits_check(const struct dev_limits *limits, struct err *err);
+
+/*
+ * What is left to whoever stands on two layers with limits: alignments and
+ * opt_transfer by the larger, maxima by the smaller of those that are set, in
+ * whole blocks. The result holds the rules if UPPER and LOWER do; an optimum
+ * that would not is none. Pure.
+ */
+struct dev_limits dev_limits_stack(const struct dev_limits *upper, const struct dev_limits *lower);
 
 /* Whether a flush has failed since the device was opened. Any thread. */
 bool dev_flush_failed(const struct dev *dev);

@@ -13,6 +13,8 @@
  */
 #include "drain.h"
 
+#include <errno.h>
+
 /* --- Doors, on their loops -------------------------------------------------- */
 
 void
@@ -30,12 +32,22 @@ drain_quiet_(struct drain_door *door)
 	loop_wake_all(door->loop, waiters);
 }
 
-void
+int
 drain_co_wait_(struct drain_door *door)
 {
 	/* A drain that begins again before we run finds the door closed. */
-	while (door->closed)
+	while (door->closed && !door->shut)
 		co_waitq_wait(&door->outside, loop_sched(door->loop));
+	return door->shut ? -ENOMEDIUM : 0;
+}
+
+void
+drain_shut(struct drain_door *door)
+{
+	invariant(door->inside == 0);
+	door->shut = true;
+	door->closed = true;
+	co_waitq_wake_all(&door->outside);
 }
 
 static void
@@ -55,7 +67,7 @@ open_called(struct loop_call *call)
 	struct drain_door *door = container_of(call, struct drain_door, open_call);
 
 	loop_assert();
-	door->closed = false;
+	door->closed = door->shut;
 	co_waitq_wake_all(&door->outside);
 }
 

@@ -9,6 +9,8 @@
  * 3. The door is its loop's own: a request looks at no shared memory.
  * 4. A request never begins a drain of its own device: it would wait for
  *    itself.
+ * 5. A door that is shut lets nobody in any more: who waits in front of it, and
+ *    who comes later, is told -ENOMEDIUM.
  */
 #ifndef BLK_DRAIN_H
 #define BLK_DRAIN_H
@@ -35,6 +37,7 @@ struct drain_door {
 	struct loop *loop;
 	/* The loop's own: */
 	bool closed;
+	bool shut; /* and closed, for good */
 	unsigned inside;
 	struct co_waitq outside;
 	struct loop_call close_call, open_call;
@@ -53,17 +56,24 @@ void drain_co_begin(struct drain *d, struct loop *loop) co_fn;
 /* Any thread. */
 void drain_end(struct drain *d);
 
+/* The device is not to be used through this door again. Invariant: nobody inside. */
+void drain_shut(struct drain_door *door) loop_fn;
+
 /* For drain_co_enter() and drain_leave(). */
-void drain_co_wait_(struct drain_door *door) co_fn;
+int drain_co_wait_(struct drain_door *door) co_fn;
 void drain_quiet_(struct drain_door *door) loop_fn;
 
-/* Each request, from entry to return. */
-static inline void co_fn
+/* Each request, from entry to return. 0, and drain_leave() is to follow; or -ENOMEDIUM. */
+static inline int co_fn
 drain_co_enter(struct drain_door *door)
 {
+	int ret = 0;
+
 	if (unlikely(door->closed))
-		drain_co_wait_(door);
-	door->inside++;
+		ret = drain_co_wait_(door);
+	if (likely(ret == 0))
+		door->inside++;
+	return ret;
 }
 
 static inline void loop_fn

@@ -67,7 +67,9 @@ blk_co_read(struct queue *q, uint64_t off, const struct iovec *iov, int iovcnt)
 {
 	int ret;
 
-	drain_co_enter(queue_door(q));
+	ret = drain_co_enter(queue_door(q));
+	if (ret < 0)
+		return ret;
 	ret = read_range(q, off, iov, iovcnt, iov_bytes(iov, iovcnt));
 	drain_leave(queue_door(q));
 	return ret;
@@ -125,9 +127,10 @@ int
 blk_co_flush(struct queue *q)
 {
 	struct dev *dev = queue_dev(q);
-	int ret = 0;
+	int ret = drain_co_enter(queue_door(q));
 
-	drain_co_enter(queue_door(q));
+	if (ret < 0)
+		return ret;
 	if (dev->read_only || dev->unsafe)
 		ret = 0;
 	else if (dev_flush_failed(dev))

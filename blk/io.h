@@ -5,7 +5,8 @@
  * 1. Each call is one request of a coroutine on the queue's loop and returns
  *    when it is finished on all of its range, or has failed.
  * 2. Offsets and lengths are bytes. A range outside the device is -EIO here
- *    (a frontend that wants another code checks first).
+ *    (a frontend that wants another code checks first). On a queue that has
+ *    been detached every request is -ENOMEDIUM.
  * 3. Zero length succeeds without touching the device, but BLK_FUA still
  *    flushes.
  * 4. The device's limits on size and segments are kept by splitting. After a

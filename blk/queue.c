@@ -251,7 +251,8 @@ slots_new(struct queue *q, struct err *err)
 	const struct dev *dev = q->dev;
 	const struct dev_limits *l = &dev->limits;
 	size_t block = (size_t)l->request_alignment;
-	size_t align = (size_t)MAX(l->mem_alignment, (uint64_t)64);
+	uint64_t mem_align = MAX(l->mem_alignment, l->opt_mem_alignment);
+	size_t align = (size_t)MAX(mem_align, (uint64_t)64);
 	unsigned npads = (unsigned)MIN(MAX(PADS_BYTES / (2 * block), (size_t)PADS_MIN),
 				       (size_t)PADS_MAX);
 	int ret = 0;
@@ -333,6 +334,7 @@ void
 queue_co_detach(struct queue *q)
 {
 	invariant(q->inflight == 0);
+	drain_shut(&q->door);
 	/* Main, which destroys the queue, may not take that back. */
 	if (blkioq_ext_let_go)
 		blkioq_ext_let_go(q->blkioq);

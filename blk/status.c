@@ -101,7 +101,9 @@ blk_co_status(struct queue *q, uint64_t off, uint64_t len, struct blk_extent *ex
 {
 	int ret;
 
-	drain_co_enter(queue_door(q));
+	ret = drain_co_enter(queue_door(q));
+	if (ret < 0)
+		return ret;
 	ret = status_range(q, off, len, extent);
 	drain_leave(queue_door(q));
 	return ret;

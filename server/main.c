@@ -471,6 +471,7 @@ exports_open(struct server *s, struct err *err)
 			.detect_zeroes = c->detect_zeroes,
 			.nqueues = queues_at_start(s) ? s->nseats : 0,
 		};
+		char quoted[LOG_QUOTE_MAX];
 		int ret = dev_open(&exp->dev, &dc, err);
 
 		if (ret < 0) {
@@ -478,6 +479,12 @@ exports_open(struct server *s, struct err *err)
 			err_prefix(err, "%s", t->text);
 			return ret;
 		}
+		if (exp->dev->dropped_opt_transfer)
+			log_info("optimum ignored export=%s optimal_io_size=%llu reason=\"it does "
+				 "not fit blocks of %llu bytes and the largest request\"",
+				 log_quote(quoted, t->name, strlen(t->name)),
+				 (unsigned long long)exp->dev->dropped_opt_transfer,
+				 (unsigned long long)exp->dev->limits.request_alignment);
 		s->exports.count++;
 		exp->index = i;
 		exp->name = t->name;

@@ -1073,7 +1073,7 @@ blkio_get_int(struct blkio *b, const char *name, int *value)
 		*value = sim.c.max_transfer;
 	else if (strcmp(name, "max-segments") == 0)
 		*value = sim.c.max_segments;
-	else if (strcmp(name, "buf-alignment") == 0)
+	else if (strcmp(name, "buf-alignment") == 0 || strcmp(name, "optimal-buf-alignment") == 0)
 		*value = sim.c.buf_alignment;
 	else if (strcmp(name, "discard-alignment") == 0)
 		*value = sim.c.discard_alignment;

@@ -46,7 +46,7 @@ fake_reset(void)
 	fake.capacity = FAKE_STORE_BYTES;
 	fake.request_alignment = 1;
 	fake.max_segments = 1024;
-	fake.buf_alignment = 1;
+	fake.buf_alignment = fake.optimal_buf_alignment = 1;
 	fake.flush_needed = true;
 }
 
@@ -158,6 +158,8 @@ blkio_get_int(struct blkio *b, const char *name, int *value)
 		*value = fake.max_segments;
 	else if (is(name, "buf-alignment"))
 		*value = fake.buf_alignment;
+	else if (is(name, "optimal-buf-alignment"))
+		*value = fake.optimal_buf_alignment;
 	else if (is(name, "discard-alignment"))
 		*value = fake.discard_alignment;
 	else

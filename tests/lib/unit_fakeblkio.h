@@ -41,6 +41,7 @@ struct fake {
 	/* Limits, as properties: set before dev_open(). */
 	uint64_t capacity, max_discard, max_write_zeroes;
 	int request_alignment, optimal_io_size, max_transfer, max_segments, buf_alignment;
+	int optimal_buf_alignment;
 	int discard_alignment;
 	bool flush_needed, fua_native;
 	bool read_only, direct; /* as set last */

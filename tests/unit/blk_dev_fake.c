@@ -52,6 +52,7 @@ START_TEST(limits_are_read)
 	fake.max_transfer = 131072;
 	fake.max_segments = 17;
 	fake.buf_alignment = 16;
+	fake.optimal_buf_alignment = 4096;
 	fake.discard_alignment = 1024;
 	fake.max_discard = 1ull << 33;
 	fake.max_write_zeroes = 1ull << 34;
@@ -64,6 +65,7 @@ START_TEST(limits_are_read)
 	ck_assert_uint_eq(dev->limits.max_transfer, 131072);
 	ck_assert_uint_eq(dev->limits.max_segments, 17);
 	ck_assert_uint_eq(dev->limits.mem_alignment, 16);
+	ck_assert_uint_eq(dev->limits.opt_mem_alignment, 4096);
 	ck_assert_uint_eq(dev->limits.discard_alignment, 1024);
 	ck_assert_uint_eq(dev->limits.max_discard, 1ull << 33);
 	ck_assert_uint_eq(dev->limits.max_write_zeroes, 1ull << 34);
@@ -77,7 +79,7 @@ START_TEST(a_property_is_missing)
 {
 	static const char *const names[] = {
 		"capacity", "request-alignment", "optimal-io-size", "max-transfer", "max-segments",
-		"buf-alignment", "discard-alignment", "max-discard-len", "max-write-zeroes-len",
+		"buf-alignment", "optimal-buf-alignment", "discard-alignment", "max-discard-len", "max-write-zeroes-len",
 		"flush-needed", "supports-fua-natively", "read-only",
 	};
 	struct dev *dev;
@@ -113,6 +115,9 @@ START_TEST(limits_that_cannot_be)
 	fake.max_segments = 0;
 	check_refused(-EINVAL, "max-segments is 0", "1");
 	reset();
+	fake.optimal_buf_alignment = 24;
+	check_refused(-EINVAL, "optimal-buf-alignment is 24", "power of two");
+	reset();
 	fake.request_alignment = 512;
 	fake.max_discard = 513;
 	check_refused(-EINVAL, "max-discard-len is 513", "request-alignment 512");
@@ -140,7 +145,7 @@ START_TEST(capacities)
 }
 END_TEST
 
-/* An optimum that fits no request is dropped, not refused. */
+/* An optimum that fits no request is dropped, not refused; it is not forgotten. */
 START_TEST(odd_optimum_is_ignored)
 {
 	struct dev *dev;
@@ -156,6 +161,7 @@ START_TEST(odd_optimum_is_ignored)
 	fake.max_transfer = 8 * 4096;
 	check_opens(&dev);
 	ck_assert_uint_eq(dev->limits.opt_transfer, 0);
+	ck_assert_uint_eq(dev->dropped_opt_transfer, 3 * 4096);
 	ck_assert_uint_eq(dev->limits.max_transfer, 8 * 4096);
 	dev_close(dev);
 }

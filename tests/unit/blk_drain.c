@@ -6,6 +6,8 @@
  */
 #include "blk/drain.h"
 
+#include <errno.h>
+
 #include "tests/lib/unit.h"
 #include "tests/lib/unit_loop.h"
 
@@ -49,6 +51,7 @@ struct visit {
 	unsigned loop;
 	struct co *co;
 	bool inside, done;
+	int ret; /* of the door */
 };
 
 static void
@@ -57,7 +60,11 @@ visit_main(void *arg)
 	struct visit *v = arg;
 
 	co_assert();
-	drain_co_enter(&doors[v->loop]);
+	v->ret = drain_co_enter(&doors[v->loop]);
+	if (v->ret < 0) {
+		v->done = true;
+		return;
+	}
 	unit_note(&trace, "%s ", v->name);
 	v->inside = true;
 	v->co = co_self(loop_sched(loops[v->loop].loop));
@@ -223,5 +230,36 @@ START_TEST(a_door_that_is_added_is_closed)
 }
 END_TEST
 
+/* Who waits in front of it, and who comes later; a drain that ends does not open it. */
+START_TEST(a_door_that_is_shut)
+{
+	struct visit waits, late, other;
+	struct drainer d;
+
+	start();
+	begin(&d, 1);
+	ck_assert(d.quiet);
+	visit(&waits, "w", 0);
+	ck_assert(!waits.done);
+	loop_assert();
+	drain_shut(&doors[0]);
+	settle();
+	ck_assert(waits.done);
+	ck_assert_int_eq(waits.ret, -ENOMEDIUM);
+	drain_end(&drain);
+	visit(&late, "l", 0);
+	ck_assert(late.done);
+	ck_assert_int_eq(late.ret, -ENOMEDIUM);
+	/* The others are nobody's business. */
+	visit(&other, "o", 1);
+	let_go(&other);
+	/* And a drain still finds it quiet. */
+	begin(&d, 1);
+	ck_assert(d.quiet);
+	drain_end(&drain);
+	finish();
+}
+END_TEST
+
 UNIT_MAIN_IF(unit_loop_possible(), an_idle_device_is_quiet_at_once, it_waits_for_who_is_inside,
-	     drains_nest, one_after_the_other, a_door_that_is_added_is_closed)
+	     drains_nest, one_after_the_other, a_door_that_is_added_is_closed, a_door_that_is_shut)

@@ -469,6 +469,46 @@ START_TEST(checks_at_the_entry)
 }
 END_TEST
 
+struct detached {
+	int read, write, zeroes, discard, flush;
+};
+
+static void
+detached_main(void *arg)
+{
+	struct detached *x = arg;
+	struct iovec iov = { data, 512 };
+
+	co_assert();
+	queue_co_detach(d.q);
+	x->read = blk_co_read(d.q, 0, &iov, 1);
+	x->write = blk_co_write(d.q, 0, &iov, 1, BLK_FUA);
+	x->zeroes = blk_co_write_zeroes(d.q, 0, 512, 0);
+	x->discard = blk_co_discard(d.q, 0, 512, 0);
+	x->flush = blk_co_flush(d.q);
+}
+
+/* What comes when the device is being closed. */
+START_TEST(no_medium)
+{
+	struct detached x = { 0 };
+
+	reset();
+	start();
+	forget();
+	unit_loop_co(&d.u, detached_main, &x);
+	ck_assert_int_eq(x.read, -ENOMEDIUM);
+	ck_assert_int_eq(x.write, -ENOMEDIUM);
+	ck_assert_int_eq(x.zeroes, -ENOMEDIUM);
+	ck_assert_int_eq(x.discard, -ENOMEDIUM);
+	ck_assert_int_eq(x.flush, -ENOMEDIUM);
+	check_calls("");
+	queue_free(d.q);
+	dev_close(d.dev);
+	unit_loop_close(&d.u);
+}
+END_TEST
+
 START_TEST(read_only)
 {
 	reset();
@@ -1230,7 +1270,7 @@ UNIT_MAIN_IF(unit_loop_possible(), what_fits_goes_down_whole, a_turn_is_one_batc
 	     max_segments_and_odd_segments, a_block_in_too_many_segments,
 	     every_combination_of_limits, four_pieces_in_flight, first_error_is_kept,
 	     no_new_piece_after_an_error_out_of_order, any_piece_may_fail,
-	     checks_at_the_entry, read_only, zero_length,
+	     checks_at_the_entry, no_medium, read_only, zero_length,
 	     fua_is_carried_by_a_single_piece, fua_is_carried_by_every_native_piece,
 	     one_flush_after_the_last_piece, no_flush_after_a_failed_piece,
 	     no_flush_where_none_is_needed, write_through_and_unsafe, a_failed_flush_latches,

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "base/annotate.h"
+#include "base/range.h"
 #include "server/limits.h"
 #include "server/nbd/proto.h"
 
@@ -32,6 +33,11 @@ const char config_usage[] =
 	"      --discard MODE         unmap, ignore\n"
 	"      --detect-zeroes MODE   in written data: off, on, unmap (off)\n"
 	"      --on-error MODE        of the device: report, enospc, stop (report)\n"
+	"      --block-size MIN:PREFERRED:MAX\n"
+	"                             sizes that clients are told (as the device has them)\n"
+	"      --block-size-policy MODE\n"
+	"                             below the minimum: rmw, strict (rmw)\n"
+	"      --sparse-reads MODE    told as holes: status, zeroes, off (status)\n"
 	"\n"
 	"  -p, --port N               TCP port, 0 for any (10809)\n"
 	"  -b, --bind ADDRESS         TCP address, may be repeated (127.0.0.1 and ::1)\n"
@@ -459,6 +465,9 @@ enum {
 	OPT_DISCARD,
 	OPT_DETECT_ZEROES,
 	OPT_ON_ERROR,
+	OPT_BLOCK_SIZE,
+	OPT_BLOCK_SIZE_POLICY,
+	OPT_SPARSE_READS,
 	OPT_DEFAULT_EXPORT,
 	OPT_SOCKET_MODE,
 	OPT_SINGLE,
@@ -481,6 +490,9 @@ static const struct option options[] = {
 	{ "discard", required_argument, NULL, OPT_DISCARD },
 	{ "detect-zeroes", required_argument, NULL, OPT_DETECT_ZEROES },
 	{ "on-error", required_argument, NULL, OPT_ON_ERROR },
+	{ "block-size", required_argument, NULL, OPT_BLOCK_SIZE },
+	{ "block-size-policy", required_argument, NULL, OPT_BLOCK_SIZE_POLICY },
+	{ "sparse-reads", required_argument, NULL, OPT_SPARSE_READS },
 	{ "port", required_argument, NULL, 'p' },
 	{ "bind", required_argument, NULL, 'b' },
 	{ "ipaddr", required_argument, NULL, 'b' },
@@ -525,6 +537,17 @@ static const struct word on_error_words[] = {
 	{ "stop", BACKEND_STOP },
 };
 
+static const struct word policy_words[] = {
+	{ "rmw", false },
+	{ "strict", true },
+};
+
+static const struct word sparse_words[] = {
+	{ "status", EXPORT_SPARSE_STATUS },
+	{ "zeroes", EXPORT_SPARSE_ZEROES },
+	{ "off", EXPORT_SPARSE_OFF },
+};
+
 struct names {
 	const char *export_name, *description, *default_export;
 };
@@ -539,6 +562,84 @@ parse_mode(const char *text, unsigned *mode, struct err *err)
 		return err_set(err, -EINVAL, "--socket-mode=%s: must be octal, 0 to 0777", text);
 	*mode = (unsigned)v;
 	return 0;
+}
+
+/* Up to a colon or the end, where it moves *AT: a size from MIN to MAX, or nothing for 0. */
+static int
+size_part(const char *name, const char **at, uint32_t min, uint32_t max, uint32_t *value,
+	  struct err *err)
+{
+	size_t len = strcspn(*at, ":");
+	char text[32];
+	uint64_t v;
+	int ret;
+
+	*value = 0;
+	if (len > 0) {
+		if (len >= sizeof(text))
+			return err_set(err, -EINVAL, "%s %.*s: is no size", name, (int)len, *at);
+		memcpy(text, *at, len);
+		text[len] = '\0';
+		if ((ret = parse_size(text, &v, err)) < 0)
+			return ret;
+		if (v < min || v > max)
+			return err_set(err, -EINVAL, "%s %s: must be from %u to %u bytes", name, text,
+				       min, max);
+		*value = (uint32_t)v;
+	}
+	*at += len;
+	return 0;
+}
+
+/* MIN:PREFERRED:MAX, of which any may be missing. The rules are the protocol's. */
+static int
+parse_block_sizes(const char *text, struct block_sizes *sizes, struct err *err)
+{
+	struct block_sizes s = { 0 };
+	const struct {
+		const char *name;
+		uint32_t min, max, *value;
+	} parts[] = {
+		{ "minimum", 1, 64u << 10, &s.minimum },
+		{ "preferred", 512, LIMIT_PAYLOAD_ADVERTISED, &s.preferred },
+		{ "maximum", 512, LIMIT_PAYLOAD_SERVED, &s.maximum },
+	};
+	const char *at = text;
+	int ret = 0;
+
+	for (size_t i = 0; i < ARRAY_SIZE(parts) && ret == 0; i++) {
+		if (i > 0 && *at != ':')
+			break;
+		at += i > 0;
+		ret = size_part(parts[i].name, &at, parts[i].min, parts[i].max, parts[i].value,
+				err);
+	}
+	if (ret < 0)
+		goto bad;
+	ret = -EINVAL;
+	if (*at)
+		err_set(err, ret, "must be MIN:PREFERRED:MAX");
+	else if (s.minimum && !is_pow2(s.minimum))
+		err_set(err, ret, "minimum %u: must be a power of two", s.minimum);
+	else if (s.preferred && !is_pow2(s.preferred))
+		err_set(err, ret, "preferred %u: must be a power of two", s.preferred);
+	else if (s.preferred && s.preferred < s.minimum)
+		err_set(err, ret, "preferred %u: must not be less than the minimum %u", s.preferred,
+			s.minimum);
+	else if (s.maximum && s.maximum < MAX(s.minimum, s.preferred))
+		err_set(err, ret, "maximum %u: must not be less than the other two", s.maximum);
+	else if (s.maximum && s.minimum && s.maximum % s.minimum)
+		err_set(err, ret, "maximum %u: must be a multiple of the minimum %u", s.maximum,
+			s.minimum);
+	else
+		ret = 0;
+	if (ret == 0) {
+		*sizes = s;
+		return 0;
+	}
+bad:
+	err_prefix(err, "--block-size=%s", text);
+	return ret;
 }
 
 static int
@@ -582,6 +683,21 @@ option_apply(struct config *config, struct names *names, int opt, struct err *er
 				 &word, err);
 		if (ret == 0)
 			config->on_error = (enum backend_policy)word;
+		break;
+	case OPT_BLOCK_SIZE:
+		ret = parse_block_sizes(arg, &config->sizes, err);
+		break;
+	case OPT_BLOCK_SIZE_POLICY:
+		ret = parse_word("--block-size-policy", arg, policy_words,
+				 ARRAY_SIZE(policy_words), &word, err);
+		if (ret == 0)
+			config->strict = word;
+		break;
+	case OPT_SPARSE_READS:
+		ret = parse_word("--sparse-reads", arg, sparse_words, ARRAY_SIZE(sparse_words),
+				 &word, err);
+		if (ret == 0)
+			config->sparse = (enum export_sparse)word;
 		break;
 	case 'p': {
 		unsigned port;

@@ -14,6 +14,7 @@
 #include "blk/backend.h"
 #include "blk/dev.h"
 #include "blk/err.h"
+#include "server/export.h"
 
 enum config_action { CONFIG_SERVE, CONFIG_HELP, CONFIG_VERSION };
 
@@ -49,6 +50,9 @@ struct config {
 	bool discard;
 	enum dev_detect detect_zeroes;
 	enum backend_policy on_error;
+	struct block_sizes sizes; /* 0: as the device has it */
+	bool strict;		  /* who asks for the sizes is held to the minimum */
+	enum export_sparse sparse;
 	unsigned workers; /* 0: one per CPU */
 	unsigned poll_us; /* before a worker sleeps, at most; 0: never */
 	unsigned clients_max; /* per export; 0: no limit */

@@ -4,6 +4,12 @@
 
 #include <string.h>
 
+#include "server/limits.h"
+
+/* Of NBD: a preferred size is no less, and no minimum is more. */
+#define PREFERRED_MIN 512u
+#define MINIMUM_MAX (64u << 10)
+
 struct export *
 export_find(const struct export_set *set, const char *name, size_t len)
 {
@@ -14,6 +20,43 @@ export_find(const struct export_set *set, const char *name, size_t len)
 			return exp;
 	}
 	return len == 0 ? set->fallback : NULL;
+}
+
+void
+export_set_sizes(struct export *exp, const struct block_sizes *wanted)
+{
+	const struct dev_limits *l = &exp->dev->limits;
+	uint64_t preferred = l->opt_transfer ? l->opt_transfer : 4096;
+	struct block_sizes *s = &exp->sizes;
+
+	*s = *wanted;
+	if (s->maximum == 0)
+		s->maximum = MAX(LIMIT_PAYLOAD_ADVERTISED, s->preferred);
+	if (s->minimum == 0)
+		s->minimum = exp->strict ? (uint32_t)MIN(l->request_alignment, MINIMUM_MAX) : 1;
+	if (s->preferred == 0) {
+		while (!is_pow2(preferred))
+			preferred &= preferred - 1;
+		preferred = MAX(preferred, l->request_alignment);
+		preferred = MAX(preferred, (uint64_t)s->minimum);
+		preferred = MAX(preferred, (uint64_t)PREFERRED_MIN);
+		while (preferred > s->maximum)
+			preferred /= 2;
+		s->preferred = (uint32_t)preferred;
+	}
+	/* A device's blocks may be larger than what was wanted. */
+	s->preferred = MAX(s->preferred, s->minimum);
+	s->maximum = MAX(s->maximum, s->preferred);
+}
+
+struct block_sizes
+export_sizes_for(const struct export *exp, bool asked)
+{
+	struct block_sizes s = exp->sizes;
+
+	if (exp->strict && !asked)
+		s.minimum = 1;
+	return s;
 }
 
 bool

@@ -20,6 +20,8 @@
 /* Options of one handshake; clients list with two options per export. */
 #define LIMIT_OPTIONS 64u
 #define LIMIT_OPTIONS_PER_EXPORT 8u
+/* Queries of one LIST_META_CONTEXT or SET_META_CONTEXT. */
+#define LIMIT_META_QUERIES 1024u
 /* Any string of the protocol (spec: MUST). */
 #define LIMIT_STRING_BYTES 4096u
 /* How long handshakes may go on once the server is stopping. */
@@ -63,6 +65,26 @@
 /* Segments and bytes of one send. */
 #define LIMIT_SEND_SEGMENTS 256u
 #define LIMIT_SEND_BYTES (1u << 20)
+/* Headers of one send, and texts of errors: all that 128 ordinary replies have. */
+#define LIMIT_SEND_HEADERS (8u << 10)
+/* Chunks before the last of their replies that a connection may queue. */
+#define LIMIT_SPARE_REPLIES 32u
+/*
+ * In a READ of as much or more holes are looked for; one as long has a chunk of
+ * its own. How often one READ looks.
+ */
+#define LIMIT_HOLE_UNIT (64u << 10)
+#define LIMIT_HOLE_LOOKUPS 64u
+/* Reads that finding the block may take on which a READ has failed. */
+#define LIMIT_LOCATE_READS 16u
+/*
+ * Memory for the extents of one BLOCK_STATUS, of all its contexts together; with
+ * REQ_ONE; extents that it asks for, and how many before others have a turn.
+ */
+#define LIMIT_STATUS_BYTES (256u << 10)
+#define LIMIT_STATUS_ONE_BYTES (4u << 10)
+#define LIMIT_STATUS_EXTENTS 131072u
+#define LIMIT_STATUS_TURN 64u
 /*
  * One read of a CACHE request, and how many of them a worker has in one turn of
  * its loop: what others of that worker may have to wait for, each time.
@@ -116,5 +138,6 @@ _Static_assert(LIMIT_PAYLOAD_SERVED <= LIMIT_ARRIVING_LARGE(LIMIT_PAYLOAD_WORKER
 _Static_assert(LIMIT_SMALL_PAYLOAD <= LIMIT_READ_AHEAD, "a small payload fits the buffer");
 _Static_assert(LIMIT_PAYLOAD_SERVED <= LIMIT_CONN_PAYLOAD, "a connection can hold one of them");
 _Static_assert(LIMIT_CACHE_PIECE <= BUF_CHUNK_MAX, "a CACHE buffer is one chunk");
+_Static_assert(LIMIT_STATUS_BYTES <= BUF_CHUNK_MAX, "and so is that of a BLOCK_STATUS");
 
 #endif

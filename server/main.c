@@ -490,7 +490,9 @@ exports_open(struct server *s, struct err *err)
 		exp->name = t->name;
 		exp->description = t->description;
 		exp->size_bytes = exp->dev->size_bytes;
-		exp->block_min = 1; /* smaller than a block: the block layer pads it */
+		exp->strict = c->strict;
+		exp->sparse = c->sparse;
+		export_set_sizes(exp, &c->sizes);
 		exp->read_only = exp->dev->read_only;
 		exp->clients_max = c->clients_max;
 		backend_init(&exp->backend, exp->name, exp->dev, c->on_error, c->on_error);

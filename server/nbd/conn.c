@@ -67,7 +67,7 @@ conn_slot_put(struct conn *conn, struct request *req)
  * as far as on the disk, so that its whole blocks lie aligned in memory too.
  */
 static size_t
-payload_skip(const struct conn *conn, const struct request *req, uint32_t bytes)
+payload_skip(const struct conn *conn, const struct request *req, size_t bytes)
 {
 	uint64_t align = conn->exp->dev->limits.mem_alignment;
 
@@ -78,7 +78,7 @@ payload_skip(const struct conn *conn, const struct request *req, uint32_t bytes)
 
 /* ARRIVING: the budget of a payload that is still to come, taken on the way; or NULL. */
 static void co_fn
-payload_get(struct conn *conn, struct request *req, uint32_t bytes, struct co_budget *arriving)
+payload_get(struct conn *conn, struct request *req, size_t bytes, struct co_budget *arriving)
 {
 	struct co_sched *sched = loop_sched(conn->chan.loop);
 	size_t skip = payload_skip(conn, req, bytes);
@@ -107,6 +107,43 @@ payload_is_large(const struct nbd_request *nbd)
 	return nbd->command == NBD_CMD_WRITE && nbd->length > LIMIT_SMALL_PAYLOAD;
 }
 
+/* Before the length of an extended WRITE without the flag is taken for its payload's. */
+static void
+note_payload_len(struct conn *conn, const struct nbd_request *nbd)
+{
+	if (conn->limits.headers != NBD_EXTENDED || nbd->command != NBD_CMD_WRITE ||
+	    nbd->flags & NBD_CMD_FLAG_PAYLOAD_LEN || conn->payload_len_missed)
+		return;
+	conn->payload_len_missed = true;
+	log_warning("extended WRITE without PAYLOAD_LEN, its length is taken for the payload's "
+		    "conn=%llu peer=%s",
+		    (unsigned long long)conn->id, conn->peer);
+}
+
+/*
+ * Takes in the payload of a BLOCK_STATUS, which has its range and contexts, and
+ * judges that. An error is the end of the connection.
+ */
+static int co_fn
+status_payload_receive(struct conn *conn, struct request *req, struct request_verdict *v)
+{
+	uint8_t payload[REQUEST_STATUS_PAYLOAD_MAX];
+	size_t len = (size_t)v->payload_bytes;
+	int ret;
+
+	invariant(len <= sizeof(payload));
+	ret = chan_co_read(&conn->chan, payload, len, CHAN_INSIDE);
+	if (ret < 0)
+		return ret;
+	if (request_status_payload(&conn->limits, conn->agreed.context_id_base, payload, len,
+				   &req->nbd, &req->contexts))
+		*v = request_check(&conn->limits, &req->nbd);
+	else
+		*v = (struct request_verdict){ .ret = -EINVAL, .fault = REQUEST_PAYLOAD };
+	v->payload_bytes = 0;
+	return 0;
+}
+
 /* Receives the payload of a WRITE into memory of its own. */
 static int co_fn
 payload_receive(struct conn *conn, struct request *req)
@@ -128,6 +165,33 @@ payload_receive(struct conn *conn, struct request *req)
 }
 
 /*
+ * Answers a request that is not to be executed; its payload is read and
+ * forgotten. An error is the end of the connection; the slot is used up.
+ */
+static int co_fn
+request_refuse(struct conn *conn, struct request *req, const struct request_verdict *v)
+{
+	int ret;
+
+	request_count_refused(req);
+	log_debug("request refused conn=%llu command=%s flags=0x%x offset=%llu length=%llu "
+		  "error=\"%s\"",
+		  (unsigned long long)conn->id, nbd_cmd_name(req->nbd.command), req->nbd.flags,
+		  (unsigned long long)req->nbd.offset, (unsigned long long)req->nbd.length,
+		  strerror(-v->ret));
+	if (v->payload_bytes > LIMIT_PAYLOAD_DRAINED) {
+		reply_queue(req, v->ret);
+		return -EMSGSIZE;
+	}
+	ret = chan_co_skip(&conn->chan, (size_t)v->payload_bytes);
+	if (ret < 0)
+		conn_slot_put(conn, req);
+	else
+		reply_queue(req, v->ret);
+	return ret;
+}
+
+/*
  * Takes in the rest of a request whose header is read, and starts it or
  * refuses it. An error is the end of the connection; the slot is used up.
  */
@@ -137,35 +201,28 @@ request_admit(struct conn *conn, struct request *req)
 	struct request_verdict v = request_check(&conn->limits, &req->nbd);
 	int ret = 0;
 
+	note_payload_len(conn, &req->nbd);
+	req->chunked = false;
+	req->contexts = conn->limits.contexts;
 	if (worker_draining(conn->worker))
-		v.ret = -ESHUTDOWN;
-	if (v.ret == 0) {
-		if (v.payload_bytes > 0)
-			ret = payload_receive(conn, req);
-		else if (v.buffer_bytes > 0)
-			payload_get(conn, req, v.buffer_bytes, NULL);
-	} else {
-		request_count_refused(req);
-		log_debug("request refused conn=%llu command=%s flags=0x%x offset=%llu "
-			  "length=%u error=\"%s\"",
-			  (unsigned long long)conn->id, nbd_cmd_name(req->nbd.command),
-			  req->nbd.flags, (unsigned long long)req->nbd.offset, req->nbd.length,
-			  strerror(-v.ret));
-		if (v.payload_bytes > LIMIT_PAYLOAD_DRAINED) {
-			reply_queue(req, v.ret);
-			return -EMSGSIZE;
-		}
-		ret = chan_co_skip(&conn->chan, v.payload_bytes);
-	}
+		v = (struct request_verdict){ .ret = -ESHUTDOWN, .payload_bytes = v.payload_bytes };
+	if (v.ret == 0 && v.payload_bytes > 0 && req->nbd.command == NBD_CMD_BLOCK_STATUS)
+		ret = status_payload_receive(conn, req, &v);
+	req->fault = v.fault;
+	if (ret == 0 && v.ret < 0)
+		return request_refuse(conn, req, &v);
+	if (ret == 0 && v.payload_bytes > 0)
+		ret = payload_receive(conn, req);
+	else if (ret == 0 && v.buffer_bytes > 0)
+		payload_get(conn, req, v.buffer_bytes, NULL);
 	if (ret < 0) {
 		conn_slot_put(conn, req);
 		return ret;
 	}
-	if (v.ret == 0)
-		v.ret = co_spawn(loop_sched(conn->chan.loop), CO_STACK_REQUEST, &conn->requests,
-				 request_main, req);
-	if (v.ret < 0)
-		reply_queue(req, v.ret);
+	ret = co_spawn(loop_sched(conn->chan.loop), CO_STACK_REQUEST, &conn->requests,
+		       request_main, req);
+	if (ret < 0)
+		reply_queue(req, ret);
 	return 0;
 }
 
@@ -175,18 +232,19 @@ conn_reader(struct conn *conn)
 {
 	for (;;) {
 		struct request *req = slot_get(conn);
-		uint8_t header[NBD_REQUEST_BYTES];
+		enum nbd_headers headers = conn->limits.headers;
+		uint8_t header[NBD_REQUEST_BYTES_MAX];
 		int ret;
 
 		conn->reader_between = true;
 		end_if_drained(conn);
-		ret = chan_co_read(&conn->chan, header, sizeof(header), CHAN_BETWEEN);
+		ret = chan_co_read(&conn->chan, header, nbd_request_bytes(headers), CHAN_BETWEEN);
 		conn->reader_between = false;
 		if (ret < 0) {
 			slot_return(conn, req);
 			return ret;
 		}
-		if (!nbd_request_parse(header, &req->nbd)) {
+		if (!nbd_request_parse(header, headers, &req->nbd)) {
 			slot_return(conn, req);
 			return -EPROTO;
 		}
@@ -248,14 +306,16 @@ conn_log_failure(struct conn *conn, const struct request *req, int ret)
 {
 	char quoted[LOG_QUOTE_MAX];
 
-	if (ret == -ENOTSUP)
-		return; /* an answer, not a failure */
+	/* An answer, not a failure; or nobody is there to be answered. */
+	if (ret == -ENOTSUP || conn->chan.aborted)
+		return;
 	log_limited(&conn->failures, LOG_ERROR,
-		    "request failed export=%s command=%s offset=%llu length=%u error=\"%s\" "
+		    "request failed export=%s command=%s offset=%llu length=%llu error=\"%s\" "
 		    "conn=%llu peer=%s",
 		    log_quote(quoted, conn->exp->name, strlen(conn->exp->name)),
 		    nbd_cmd_name(req->nbd.command), (unsigned long long)req->nbd.offset,
-		    req->nbd.length, strerror(-ret), (unsigned long long)conn->id, conn->peer);
+		    (unsigned long long)req->nbd.length, strerror(-ret),
+		    (unsigned long long)conn->id, conn->peer);
 }
 
 /* --- Life on the worker ----------------------------------------------------- */
@@ -417,7 +477,11 @@ conn_new(struct conn **connp, uint64_t id, int rfd, int wfd, const char *peer,
 	conn->session.abort = session_abort;
 	list_init(&conn->free_slots);
 	list_init(&conn->replies);
+	list_init(&conn->spare_replies);
+	for (unsigned i = 0; i < LIMIT_SPARE_REPLIES; i++)
+		list_add_tail(&conn->spare_replies, &conn->spares[i].link);
 	co_waitq_init(&conn->slot_wait);
+	co_waitq_init(&conn->spare_wait);
 	co_waitq_init(&conn->writer_idle);
 	co_group_init(&conn->requests);
 	co_group_init(&conn->writer);

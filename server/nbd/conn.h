@@ -37,6 +37,15 @@ struct conn_owner {
 	void (*closed)(struct conn_owner *owner, struct conn *conn);
 };
 
+/* What options have agreed on, before an export is chosen. */
+struct conn_agreed {
+	enum nbd_headers headers;
+	/* Contexts: bits of context.h, and the export that they were selected for. */
+	uint32_t contexts;
+	uint32_t context_id_base;
+	const struct export *context_export;
+};
+
 struct conn {
 	/* Constant. */
 	uint64_t id;
@@ -55,6 +64,7 @@ struct conn {
 	bool negotiating;   /* it is under way: the timer is its own */
 	bool negotiated;    /* it led to transmission; the owner was told */
 	bool end_logged;    /* why it ends: no second line about that */
+	struct conn_agreed agreed;
 	struct export *exp; /* entered; NULL before */
 	struct backend_port *port;
 	struct request_limits limits;
@@ -70,11 +80,16 @@ struct conn {
 	struct co_group requests;
 	struct co_group writer;
 	struct co_waitq writer_idle;
-	struct list replies; /* of request.link, oldest first */
+	struct list replies; /* of reply.link, oldest first */
 	bool replies_end;
+	struct list spare_replies; /* of reply.link */
+	struct co_waitq spare_wait;
+	struct reply spares[LIMIT_SPARE_REPLIES];
 	struct loop_hook reply_hook;
 	struct log_limit failures; /* lines of conn_log_failure() */
+	bool payload_len_missed;   /* that was logged */
 	struct iovec send_iov[LIMIT_SEND_SEGMENTS];
+	uint8_t send_headers[LIMIT_SEND_HEADERS];
 };
 
 /*

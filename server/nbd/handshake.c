@@ -101,10 +101,52 @@ handshake_tflags(const struct handshake *h, const struct export *exp)
 		if (exp->dev->discard)
 			flags |= NBD_FLAG_SEND_TRIM;
 	}
+	if (h->conn->agreed.headers != NBD_SIMPLE)
+		flags |= NBD_FLAG_SEND_DF;
+	if (h->conn->agreed.headers == NBD_EXTENDED && handshake_contexts(h, exp))
+		flags |= NBD_FLAG_BLOCK_STATUS_PAYLOAD;
 	/* All connections share the device and its cache; one client alone needs no promise. */
 	if (exp->clients_max != 1)
 		flags |= NBD_FLAG_CAN_MULTI_CONN;
 	return flags;
+}
+
+uint32_t
+handshake_contexts(const struct handshake *h, const struct export *exp)
+{
+	const struct conn_agreed *agreed = &h->conn->agreed;
+
+	return agreed->context_export == exp ? agreed->contexts : 0;
+}
+
+void
+handshake_forget(struct handshake *h)
+{
+	h->conn->agreed = (struct conn_agreed){ .headers = NBD_SIMPLE };
+}
+
+struct export *
+handshake_co_find(struct handshake *h, uint32_t len, int *ret)
+{
+	char quoted[LOG_QUOTE_MAX];
+	struct export *exp;
+
+	if (len > LIMIT_STRING_BYTES) {
+		*ret = handshake_co_error(h, NBD_REP_ERR_INVALID,
+					  "the export name has %u bytes, but %u is the limit", len,
+					  LIMIT_STRING_BYTES);
+		return NULL;
+	}
+	if (!nbd_string_ok(h->name, len)) {
+		*ret = handshake_co_error(h, NBD_REP_ERR_INVALID,
+					  "the export name is not UTF-8 without NUL");
+		return NULL;
+	}
+	exp = export_find(h->conn->exports, h->name, len);
+	if (!exp)
+		*ret = handshake_co_error(h, NBD_REP_ERR_UNKNOWN, "there is no export %s",
+					  log_quote(quoted, h->name, len));
+	return exp;
 }
 
 int
@@ -123,8 +165,11 @@ handshake_choose(struct handshake *h, struct export *exp, struct err *err)
 	conn->exp = exp;
 	conn->limits = (struct request_limits){
 		.size_bytes = exp->size_bytes,
-		.alignment = exp->block_min,
+		.alignment = exp->strict ? export_sizes_for(exp, h->asked_sizes).minimum : 1,
+		.payload_max = exp->sizes.maximum,
 		.tflags = handshake_tflags(h, exp),
+		.headers = conn->agreed.headers,
+		.contexts = handshake_contexts(h, exp),
 	};
 	return 0;
 }
@@ -202,6 +247,13 @@ dispatch(struct handshake *h)
 	case NBD_OPT_INFO:
 	case NBD_OPT_GO:
 		return opt_co_info_or_go(h);
+	case NBD_OPT_STRUCTURED_REPLY:
+		return opt_co_structured_reply(h);
+	case NBD_OPT_LIST_META_CONTEXT:
+	case NBD_OPT_SET_META_CONTEXT:
+		return opt_co_meta_context(h);
+	case NBD_OPT_EXTENDED_HEADERS:
+		return opt_co_extended_headers(h);
 	default:
 		return opt_co_unsupported(h);
 	}
@@ -270,7 +322,9 @@ handshake_co_run(struct conn *conn)
 		return -ENOMEM;
 	h->conn = conn;
 	h->options = 0;
+	h->asked_sizes = false;
 	h->out_len = 0;
+	handshake_forget(h);
 
 	ret = greet(h);
 	while (ret == HANDSHAKE_NEXT) {

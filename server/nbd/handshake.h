@@ -33,9 +33,11 @@ struct handshake {
 	bool fixed;	/* the client knows fixed newstyle */
 	bool no_zeroes; /* and leaves the 124 zeroes out */
 	unsigned options;
+	bool asked_sizes; /* the option being answered asked for the block sizes */
 	struct nbd_option opt; /* the one being answered */
 	size_t out_len;
 	char name[LIMIT_STRING_BYTES];
+	char query[LIMIT_STRING_BYTES];
 	uint8_t out[HANDSHAKE_OUT_BYTES];
 };
 
@@ -67,6 +69,22 @@ int handshake_choose(struct handshake *h, struct export *exp, struct err *err) l
 /* Transmission flags of EXP, as this session stands. */
 uint16_t handshake_tflags(const struct handshake *h, const struct export *exp);
 
+/* Contexts of EXP that were selected, bits of context.h: none if it was another export. */
+uint32_t handshake_contexts(const struct handshake *h, const struct export *exp);
+
+/*
+ * Forgets whatever options have agreed on. What was said in clear must not count
+ * once TLS is up.
+ */
+void handshake_forget(struct handshake *h);
+
+/*
+ * The export of NAME, of which LEN bytes were read into h->name if there are not
+ * too many; or NULL, and ERR_INVALID or ERR_UNKNOWN has been answered with *RET
+ * as the result.
+ */
+struct export *handshake_co_find(struct handshake *h, uint32_t len, int *ret) co_fn;
+
 /*
  * The handlers. Each reads its option's data, all of it, and replies; 0 or 1
  * as above, or -errno to end the connection.
@@ -74,5 +92,8 @@ uint16_t handshake_tflags(const struct handshake *h, const struct export *exp);
 int opt_co_export_name(struct handshake *h) co_fn;
 int opt_co_list(struct handshake *h) co_fn;
 int opt_co_info_or_go(struct handshake *h) co_fn;
+int opt_co_structured_reply(struct handshake *h) co_fn;
+int opt_co_extended_headers(struct handshake *h) co_fn;
+int opt_co_meta_context(struct handshake *h) co_fn;
 
 #endif

@@ -43,13 +43,15 @@ opt_co_export_name(struct handshake *h)
 	struct err err;
 	int ret;
 
-	if (len > LIMIT_STRING_BYTES)
+	/* Once there are extended headers, this option is none (spec: MUST NOT). */
+	if (len > LIMIT_STRING_BYTES || h->conn->agreed.headers == NBD_EXTENDED)
 		return -EMSGSIZE;
 	ret = chan_co_read(&h->conn->chan, h->name, len, CHAN_INSIDE);
 	if (ret < 0)
 		return ret;
 	if (!nbd_string_ok(h->name, len))
 		return refuse(h, len, "the name is not UTF-8 without NUL");
+	h->asked_sizes = false;
 	exp = export_find(h->conn->exports, h->name, len);
 	if (!exp)
 		return refuse(h, len, "there is no such export");

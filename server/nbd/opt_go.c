@@ -10,14 +10,13 @@
 #include <string.h>
 
 #include "base/endian.h"
-#include "base/range.h"
 #include "handshake.h"
 #include "server/log.h"
 
 /* What a client may wish for; EXPORT and BLOCK_SIZE it gets in any case. */
 struct wishes {
 	uint32_t name_len;
-	bool name, description;
+	bool name, description, sizes;
 };
 
 /* Reads the option's data; 0, -EBADMSG, or the transport's error. */
@@ -40,6 +39,7 @@ read_wishes(struct handshake *h, struct wishes *w)
 
 		w->name |= info == NBD_INFO_NAME;
 		w->description |= info == NBD_INFO_DESCRIPTION;
+		w->sizes |= info == NBD_INFO_BLOCK_SIZE;
 	}
 	return wire_co_end(&wire);
 }
@@ -58,21 +58,13 @@ info_export(struct handshake *h, const struct export *exp)
 static int co_fn
 info_block_size(struct handshake *h, const struct export *exp)
 {
-	const struct dev_limits *l = &exp->dev->limits;
-	uint64_t preferred = l->opt_transfer ? l->opt_transfer : 4096;
+	struct block_sizes sizes = export_sizes_for(exp, h->asked_sizes);
 	uint8_t body[14];
 
-	/* A power of two, at least 512 and the minimum, at most the maximum. */
-	while (!is_pow2(preferred))
-		preferred &= preferred - 1;
-	preferred = MAX(preferred, l->request_alignment);
-	preferred = MAX(preferred, (uint64_t)512);
-	preferred = MIN(preferred, (uint64_t)LIMIT_PAYLOAD_ADVERTISED);
-
 	put_be16(body, NBD_INFO_BLOCK_SIZE);
-	put_be32(body + 2, (uint32_t)exp->block_min);
-	put_be32(body + 6, (uint32_t)preferred);
-	put_be32(body + 10, LIMIT_PAYLOAD_ADVERTISED);
+	put_be32(body + 2, sizes.minimum);
+	put_be32(body + 6, sizes.preferred);
+	put_be32(body + 10, sizes.maximum);
 	return handshake_co_item(h, NBD_REP_INFO, body, sizeof(body));
 }
 
@@ -119,17 +111,10 @@ opt_co_info_or_go(struct handshake *h)
 		return handshake_co_error(h, NBD_REP_ERR_INVALID,
 					  "the lengths in %s do not fit its %u bytes", opt_name,
 					  h->opt.len);
-	if (w.name_len > LIMIT_STRING_BYTES)
-		return handshake_co_error(h, NBD_REP_ERR_INVALID,
-					  "the export name has %u bytes, but %u is the limit",
-					  w.name_len, LIMIT_STRING_BYTES);
-	if (!nbd_string_ok(h->name, w.name_len))
-		return handshake_co_error(h, NBD_REP_ERR_INVALID,
-					  "the export name is not UTF-8 without NUL");
-	exp = export_find(h->conn->exports, h->name, w.name_len);
+	exp = handshake_co_find(h, w.name_len, &ret);
 	if (!exp)
-		return handshake_co_error(h, NBD_REP_ERR_UNKNOWN, "there is no export %s",
-					  log_quote(quoted, h->name, w.name_len));
+		return ret;
+	h->asked_sizes = w.sizes;
 	if (h->opt.number == NBD_OPT_INFO)
 		return send_infos(h, exp, &w);
 

@@ -17,15 +17,23 @@ nbd_option_parse(const uint8_t bytes[NBD_OPTION_BYTES], struct nbd_option *opt)
 	return get_be64(bytes) == NBD_OPTION_MAGIC;
 }
 
-bool
-nbd_request_parse(const uint8_t bytes[NBD_REQUEST_BYTES], struct nbd_request *req)
+size_t
+nbd_request_bytes(enum nbd_headers headers)
 {
+	return headers == NBD_EXTENDED ? NBD_EXTENDED_REQUEST_BYTES : NBD_REQUEST_BYTES;
+}
+
+bool
+nbd_request_parse(const uint8_t *bytes, enum nbd_headers headers, struct nbd_request *req)
+{
+	bool extended = headers == NBD_EXTENDED;
+
 	req->flags = get_be16(bytes + 4);
 	req->command = get_be16(bytes + 6);
 	req->cookie = get_be64(bytes + 8);
 	req->offset = get_be64(bytes + 16);
-	req->length = get_be32(bytes + 24);
-	return get_be32(bytes) == NBD_REQUEST_MAGIC;
+	req->length = extended ? get_be64(bytes + 24) : get_be32(bytes + 24);
+	return get_be32(bytes) == (extended ? NBD_EXTENDED_REQUEST_MAGIC : NBD_REQUEST_MAGIC);
 }
 
 void
@@ -53,6 +61,25 @@ nbd_simple_reply_encode(uint8_t bytes[NBD_SIMPLE_REPLY_BYTES], enum nbd_error er
 	put_be32(bytes, NBD_SIMPLE_REPLY_MAGIC);
 	put_be32(bytes + 4, error);
 	put_be64(bytes + 8, cookie);
+}
+
+size_t
+nbd_chunk_encode(uint8_t bytes[NBD_REPLY_BYTES_MAX], enum nbd_headers headers,
+		 const struct nbd_chunk *chunk)
+{
+	bool extended = headers == NBD_EXTENDED;
+
+	put_be32(bytes, extended ? NBD_EXTENDED_REPLY_MAGIC : NBD_STRUCTURED_REPLY_MAGIC);
+	put_be16(bytes + 4, chunk->done ? NBD_REPLY_FLAG_DONE : 0);
+	put_be16(bytes + 6, chunk->type);
+	put_be64(bytes + 8, chunk->cookie);
+	if (!extended) {
+		put_be32(bytes + 16, (uint32_t)chunk->length);
+		return NBD_STRUCTURED_REPLY_BYTES;
+	}
+	put_be64(bytes + 16, chunk->offset);
+	put_be64(bytes + 24, chunk->length);
+	return NBD_EXTENDED_REPLY_BYTES;
 }
 
 enum nbd_error

@@ -16,7 +16,10 @@
 #define NBD_OPTION_MAGIC 0x49484156454f5054ull	 /* "IHAVEOPT" */
 #define NBD_OPTION_REPLY_MAGIC 0x0003e889045565a9ull
 #define NBD_REQUEST_MAGIC 0x25609513u
+#define NBD_EXTENDED_REQUEST_MAGIC 0x21e41c71u
 #define NBD_SIMPLE_REPLY_MAGIC 0x67446698u
+#define NBD_STRUCTURED_REPLY_MAGIC 0x668e33efu
+#define NBD_EXTENDED_REPLY_MAGIC 0x6e8a278cu
 
 /* Bytes on the wire, without payload. */
 #define NBD_GREETING_BYTES 18
@@ -25,7 +28,12 @@
 #define NBD_EXPORT_NAME_REPLY_BYTES 10
 #define NBD_EXPORT_NAME_ZEROES 124
 #define NBD_REQUEST_BYTES 28
+#define NBD_EXTENDED_REQUEST_BYTES 32
+#define NBD_REQUEST_BYTES_MAX NBD_EXTENDED_REQUEST_BYTES
 #define NBD_SIMPLE_REPLY_BYTES 16
+#define NBD_STRUCTURED_REPLY_BYTES 20
+#define NBD_EXTENDED_REPLY_BYTES 32
+#define NBD_REPLY_BYTES_MAX NBD_EXTENDED_REPLY_BYTES
 
 /* Handshake flags of the server, and the client's answers: the same bits. */
 enum {
@@ -46,6 +54,7 @@ enum {
 	NBD_FLAG_CAN_MULTI_CONN = 1 << 8,
 	NBD_FLAG_SEND_CACHE = 1 << 10,
 	NBD_FLAG_SEND_FAST_ZERO = 1 << 11,
+	NBD_FLAG_BLOCK_STATUS_PAYLOAD = 1 << 12,
 };
 
 enum nbd_opt {
@@ -80,6 +89,7 @@ enum nbd_rep {
 #define NBD_REP_ERR_SHUTDOWN NBD_REP_ERR(7)
 #define NBD_REP_ERR_BLOCK_SIZE_REQD NBD_REP_ERR(8)
 #define NBD_REP_ERR_TOO_BIG NBD_REP_ERR(9)
+#define NBD_REP_ERR_EXT_HEADER_REQD NBD_REP_ERR(10)
 
 enum nbd_info {
 	NBD_INFO_EXPORT = 0,
@@ -105,6 +115,35 @@ enum {
 	NBD_CMD_FLAG_DF = 1 << 2,
 	NBD_CMD_FLAG_REQ_ONE = 1 << 3,
 	NBD_CMD_FLAG_FAST_ZERO = 1 << 4,
+	NBD_CMD_FLAG_PAYLOAD_LEN = 1 << 5,
+};
+
+/* How requests and replies are framed: what has been negotiated. */
+enum nbd_headers {
+	NBD_SIMPLE,	/* compact requests, simple replies */
+	NBD_STRUCTURED, /* compact requests, replies in chunks */
+	NBD_EXTENDED,	/* extended requests, replies in extended chunks */
+};
+
+/* Chunks of structured and extended replies. */
+enum nbd_reply_type {
+	NBD_REPLY_NONE = 0,
+	NBD_REPLY_OFFSET_DATA = 1,
+	NBD_REPLY_OFFSET_HOLE = 2,
+	NBD_REPLY_BLOCK_STATUS = 5,
+	NBD_REPLY_BLOCK_STATUS_EXT = 6,
+	NBD_REPLY_ERROR = 0x8001,
+	NBD_REPLY_ERROR_OFFSET = 0x8002,
+};
+
+enum {
+	NBD_REPLY_FLAG_DONE = 1 << 0,
+};
+
+/* Status flags of the context base:allocation. */
+enum {
+	NBD_STATE_HOLE = 1 << 0,
+	NBD_STATE_ZERO = 1 << 1,
 };
 
 /* Errors of transmission replies: fixed numbers, whatever the host's are. */
@@ -130,18 +169,30 @@ struct nbd_request {
 	uint16_t command; /* enum nbd_cmd, or anything */
 	uint64_t cookie;  /* the client's; copied back bit for bit */
 	uint64_t offset;  /* bytes */
-	uint32_t length;  /* bytes: payload of a WRITE, else the range */
+	uint64_t length;  /* bytes: payload of a WRITE, else the range */
+};
+
+struct nbd_chunk {
+	bool done;     /* the last of its reply */
+	uint16_t type; /* enum nbd_reply_type */
+	uint64_t cookie, offset; /* of the request */
+	uint64_t length; /* bytes that follow the header */
 };
 
 /* False: not the magic, the stream cannot be followed any more. */
 bool nbd_option_parse(const uint8_t bytes[NBD_OPTION_BYTES], struct nbd_option *opt);
-bool nbd_request_parse(const uint8_t bytes[NBD_REQUEST_BYTES], struct nbd_request *req);
+/* BYTES: nbd_request_bytes() of them. */
+bool nbd_request_parse(const uint8_t *bytes, enum nbd_headers headers, struct nbd_request *req);
+size_t nbd_request_bytes(enum nbd_headers headers);
 
 void nbd_greeting_encode(uint8_t bytes[NBD_GREETING_BYTES], uint16_t flags);
 void nbd_option_reply_encode(uint8_t bytes[NBD_OPTION_REPLY_BYTES], uint32_t option, uint32_t type,
 			     uint32_t len);
 void nbd_simple_reply_encode(uint8_t bytes[NBD_SIMPLE_REPLY_BYTES], enum nbd_error error,
 			     uint64_t cookie);
+/* The header of a chunk, HEADERS being structured or extended; its length in bytes. */
+size_t nbd_chunk_encode(uint8_t bytes[NBD_REPLY_BYTES_MAX], enum nbd_headers headers,
+			const struct nbd_chunk *chunk);
 
 /*
  * The one place where an errno of ours becomes a protocol error. RET is 0 or

@@ -4,26 +4,29 @@
  *
  * The path: conn_reader() parses a header and asks request_check(); a good
  * request gets its buffer, its payload and a coroutine, request_main(), which
- * calls the block layer and hands the result to reply_queue().
+ * calls the block layer and hands the result to reply_queue(). READ and
+ * BLOCK_STATUS, whose replies have parts, are in read.c and status.c.
  */
 #include "request.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
+#include "base/endian.h"
 #include "base/range.h"
 #include "blk/backend.h"
 #include "blk/io.h"
 #include "conn.h"
-#include "reply.h"
+#include "context.h"
 #include "server/limits.h"
 #include "server/log.h"
 
 /* --- The verdict ------------------------------------------------------------ */
 
 struct command {
-	uint16_t flags;	     /* that it takes */
-	uint16_t needs;	     /* transmission flag without which it is unknown; 0: none */
+	uint16_t flags;	     /* that it always takes */
+	uint16_t needs;	     /* transmission flag without which it is not offered; 0: none */
 	enum backend_op op;  /* as what it is counted */
 	bool writes;	     /* refused on a read-only export */
 	bool has_range;	     /* offset and length mean bytes of the export */
@@ -69,57 +72,235 @@ static const struct command commands[] = {
 	},
 	[NBD_CMD_WRITE_ZEROES] = {
 		.op = BACKEND_ZEROES,
-		.flags = NBD_CMD_FLAG_FUA | NBD_CMD_FLAG_NO_HOLE | NBD_CMD_FLAG_FAST_ZERO,
+		.flags = NBD_CMD_FLAG_FUA | NBD_CMD_FLAG_NO_HOLE,
 		.needs = NBD_FLAG_SEND_WRITE_ZEROES,
 		.writes = true,
 		.has_range = true,
 		.past_end = -ENOSPC,
+	},
+	[NBD_CMD_BLOCK_STATUS] = {
+		.op = BACKEND_READ,
+		.flags = NBD_CMD_FLAG_FUA | NBD_CMD_FLAG_REQ_ONE,
+		.has_range = true,
+		.past_end = -EINVAL,
 	},
 };
 
 static const struct command *
 command_find(uint16_t number)
 {
-	/* Served are those with a flag to take; DISC and BLOCK_STATUS have none. */
+	/* Served are those with a flag to take; DISC has none. */
 	return number < ARRAY_SIZE(commands) && commands[number].flags ? &commands[number] : NULL;
 }
 
-static int
+/* The flags that command NUMBER takes in this session. */
+static uint16_t
+flags_taken(const struct request_limits *limits, uint16_t number)
+{
+	bool extended = limits->headers == NBD_EXTENDED;
+	uint16_t flags = commands[number].flags;
+
+	if (number == NBD_CMD_READ && limits->tflags & NBD_FLAG_SEND_DF)
+		flags |= NBD_CMD_FLAG_DF;
+	if (number == NBD_CMD_WRITE && extended)
+		flags |= NBD_CMD_FLAG_PAYLOAD_LEN;
+	if (number == NBD_CMD_BLOCK_STATUS && limits->tflags & NBD_FLAG_BLOCK_STATUS_PAYLOAD)
+		flags |= NBD_CMD_FLAG_PAYLOAD_LEN;
+	if (number == NBD_CMD_WRITE_ZEROES && limits->tflags & NBD_FLAG_SEND_FAST_ZERO)
+		flags |= NBD_CMD_FLAG_FAST_ZERO;
+	return flags;
+}
+
+static bool
+is_status_with_payload(const struct nbd_request *req)
+{
+	return req->command == NBD_CMD_BLOCK_STATUS && req->flags & NBD_CMD_FLAG_PAYLOAD_LEN;
+}
+
+/* An effect length, and at least one context; so many as were agreed on, at most. */
+static bool
+status_payload_fits(const struct request_limits *limits, uint64_t len)
+{
+	return len >= 8 + 4 && (len - 8) % 4 == 0 &&
+	       (len - 8) / 4 <= (unsigned)__builtin_popcount(limits->contexts);
+}
+
+static bool
+fits_blocks(const struct request_limits *limits, const struct nbd_request *req)
+{
+	return is_aligned(req->offset, limits->alignment) &&
+	       (is_aligned(req->length, limits->alignment) ||
+		req->offset + req->length == limits->size_bytes);
+}
+
+static struct request_verdict
+refuse(int ret, enum request_fault fault)
+{
+	return (struct request_verdict){ .ret = ret, .fault = fault };
+}
+
+/* Of a READ or WRITE in range that is longer than what is served, or a chunk. */
+static struct request_verdict
+judge_length(const struct request_limits *limits, const struct nbd_request *req,
+	     uint32_t length_max)
+{
+	bool reads = req->command == NBD_CMD_READ && limits->headers != NBD_SIMPLE;
+
+	if (reads && req->flags & NBD_CMD_FLAG_DF)
+		length_max = MIN(length_max, limits->payload_max);
+	if (req->length > length_max)
+		return refuse(reads ? -EOVERFLOW : -EINVAL, REQUEST_TOO_LONG);
+	return refuse(0, REQUEST_FINE);
+}
+
+static struct request_verdict
 judge(const struct request_limits *limits, const struct nbd_request *req)
 {
 	const struct command *cmd = command_find(req->command);
-	bool read_only = limits->tflags & NBD_FLAG_READ_ONLY;
 
-	if (!cmd || req->flags & ~cmd->flags)
-		return -EINVAL;
-	if (cmd->writes && read_only)
-		return -EPERM;
+	if (!cmd)
+		return refuse(-EINVAL, REQUEST_COMMAND);
+	if (req->flags & ~flags_taken(limits, req->command))
+		return refuse(-EINVAL, REQUEST_FLAGS);
+	if (cmd->writes && limits->tflags & NBD_FLAG_READ_ONLY)
+		return refuse(-EPERM, REQUEST_READ_ONLY);
 	if (cmd->needs && !(limits->tflags & cmd->needs))
-		return -EINVAL;
+		return refuse(-EINVAL, REQUEST_NOT_OFFERED);
+	if (req->command == NBD_CMD_BLOCK_STATUS && !limits->contexts)
+		return refuse(-EINVAL, REQUEST_NO_CONTEXT);
 	if (!cmd->has_range)
-		return req->offset || req->length ? -EINVAL : 0;
+		return req->offset || req->length ? refuse(-EINVAL, REQUEST_ARGUMENTS) :
+						    refuse(0, REQUEST_FINE);
+	if (is_status_with_payload(req))
+		return status_payload_fits(limits, req->length) ? refuse(0, REQUEST_FINE) :
+								  refuse(-EINVAL, REQUEST_PAYLOAD);
 	if (!range_ok(req->offset, req->length, limits->size_bytes))
-		return cmd->past_end;
-	if (!is_aligned(req->offset | req->length, limits->alignment))
-		return -EINVAL;
-	if (cmd->length_max && req->length > cmd->length_max)
-		return -EINVAL;
-	return 0;
+		return refuse(cmd->past_end, REQUEST_RANGE);
+	if (req->command == NBD_CMD_BLOCK_STATUS && req->length == 0)
+		return refuse(-EINVAL, REQUEST_EMPTY);
+	if (!fits_blocks(limits, req))
+		return refuse(-EINVAL, REQUEST_ALIGNMENT);
+	if (cmd->length_max)
+		return judge_length(limits, req, cmd->length_max);
+	return refuse(0, REQUEST_FINE);
+}
+
+/* A WRITE's length is its payload's, whether an extended header says so or not. */
+static uint64_t
+payload_bytes(const struct request_limits *limits, const struct nbd_request *req)
+{
+	bool says_so = limits->headers == NBD_EXTENDED && req->flags & NBD_CMD_FLAG_PAYLOAD_LEN;
+
+	return says_so || req->command == NBD_CMD_WRITE ? req->length : 0;
 }
 
 struct request_verdict
 request_check(const struct request_limits *limits, const struct nbd_request *req)
 {
-	struct request_verdict v = {
-		.ret = judge(limits, req),
-		.payload_bytes = req->command == NBD_CMD_WRITE ? req->length : 0,
-	};
+	struct request_verdict v = judge(limits, req);
 
+	v.payload_bytes = payload_bytes(limits, req);
 	if (v.ret < 0)
 		return v;
 	if (req->command == NBD_CMD_READ || req->command == NBD_CMD_WRITE)
-		v.buffer_bytes = req->length;
+		v.buffer_bytes = (uint32_t)req->length;
+	else if (req->command == NBD_CMD_BLOCK_STATUS && !is_status_with_payload(req))
+		v.buffer_bytes = req->flags & NBD_CMD_FLAG_REQ_ONE ? LIMIT_STATUS_ONE_BYTES :
+								     LIMIT_STATUS_BYTES;
 	return v;
+}
+
+bool
+request_status_payload(const struct request_limits *limits, uint32_t id_base,
+		       const uint8_t *payload, size_t len, struct nbd_request *req,
+		       uint32_t *contexts)
+{
+	uint32_t wanted = 0;
+
+	invariant(status_payload_fits(limits, len));
+	for (size_t at = 8; at < len; at += 4) {
+		uint32_t bit = context_bit(get_be32(payload + at), id_base);
+
+		if (!(bit & limits->contexts) || bit & wanted)
+			return false;
+		wanted |= bit;
+	}
+	req->flags &= (uint16_t)~NBD_CMD_FLAG_PAYLOAD_LEN;
+	req->length = get_be64(payload);
+	*contexts = wanted;
+	return true;
+}
+
+/* --- Words ------------------------------------------------------------------- */
+
+size_t
+request_explain(const struct request *req, int ret, char *text, size_t size)
+{
+	const struct request_limits *limits = &req->conn->limits;
+	const struct nbd_request *nbd = &req->nbd;
+	const char *command = nbd_cmd_name(nbd->command);
+	unsigned long long off = nbd->offset, len = nbd->length, end = limits->size_bytes;
+	char out[REQUEST_TEXT_MAX + 1];
+	int n;
+
+	switch (req->fault) {
+	case REQUEST_COMMAND:
+		n = snprintf(out, sizeof(out), "there is no command %u", nbd->command);
+		break;
+	case REQUEST_FLAGS:
+		n = snprintf(out, sizeof(out),
+			     "%s does not take flags 0x%x in this session, only 0x%x", command,
+			     nbd->flags & ~flags_taken(limits, nbd->command),
+			     flags_taken(limits, nbd->command));
+		break;
+	case REQUEST_READ_ONLY:
+		n = snprintf(out, sizeof(out), "the export is read-only");
+		break;
+	case REQUEST_NOT_OFFERED:
+		n = snprintf(out, sizeof(out), "%s was not offered for this export", command);
+		break;
+	case REQUEST_ARGUMENTS:
+		n = snprintf(out, sizeof(out), "%s takes no offset and no length", command);
+		break;
+	case REQUEST_NO_CONTEXT:
+		n = snprintf(out, sizeof(out), "no metadata context was agreed on");
+		break;
+	case REQUEST_RANGE:
+		n = snprintf(out, sizeof(out), "%llu bytes at %llu are not within the %llu of the export",
+			     len, off, end);
+		break;
+	case REQUEST_EMPTY:
+		n = snprintf(out, sizeof(out), "%s of no bytes has no answer", command);
+		break;
+	case REQUEST_ALIGNMENT:
+		n = snprintf(out, sizeof(out),
+			     "%llu bytes at %llu are no whole blocks of %llu, as was agreed on", len,
+			     off, (unsigned long long)limits->alignment);
+		break;
+	case REQUEST_TOO_LONG:
+		n = snprintf(out, sizeof(out), "%llu bytes are more than one %s may have", len,
+			     command);
+		break;
+	case REQUEST_PAYLOAD:
+		n = snprintf(out, sizeof(out),
+			     "the payload of %s is no length and contexts that were agreed on, each once",
+			     command);
+		break;
+	case REQUEST_FINE:
+	default:
+		if (ret == -ESHUTDOWN)
+			n = snprintf(out, sizeof(out), "the server is stopping");
+		else if (ret == -ENOTSUP)
+			n = snprintf(out, sizeof(out), "zeroing is no faster here than writing");
+		else
+			n = snprintf(out, sizeof(out), "%s of %llu bytes at %llu failed: %s", command,
+				     len, off, strerrordesc_np(-ret));
+		break;
+	}
+	n = MIN(n, (int)sizeof(out) - 1);
+	n = MIN(n, (int)size);
+	memcpy(text, out, (size_t)n);
+	return (size_t)n;
 }
 
 void
@@ -202,8 +383,6 @@ request_run(struct request *req)
 	const bool *gone = &req->conn->reader_ended;
 
 	switch (nbd->command) {
-	case NBD_CMD_READ:
-		return backend_co_read(port, nbd->offset, req->buf.iov, req->buf.iovcnt, gone);
 	case NBD_CMD_WRITE:
 		return backend_co_write(port, nbd->offset, req->buf.iov, req->buf.iovcnt,
 					fua_of(req), gone);
@@ -237,15 +416,24 @@ result_for_client(const struct request *req, int ret)
 }
 
 void
-request_main(void *arg)
+request_finish(struct request *req, int ret)
 {
-	struct request *req = arg;
-	int ret;
-
-	co_assert();
-	invariant(range_ok(req->nbd.offset, req->nbd.length, req->conn->limits.size_bytes));
-	ret = request_run(req);
 	if (unlikely(ret < 0))
 		conn_log_failure(req->conn, req, ret);
 	reply_queue(req, result_for_client(req, ret));
+}
+
+void
+request_main(void *arg)
+{
+	struct request *req = arg;
+
+	co_assert();
+	invariant(range_ok(req->nbd.offset, req->nbd.length, req->conn->limits.size_bytes));
+	if (req->nbd.command == NBD_CMD_READ)
+		read_co_main(req);
+	else if (req->nbd.command == NBD_CMD_BLOCK_STATUS)
+		status_co_main(req);
+	else
+		request_finish(req, request_run(req));
 }

@@ -79,7 +79,7 @@ export_open(struct export *exp, const char *name, const char *size, bool read_on
 	exp->name = name;
 	exp->description = "a disk";
 	exp->size_bytes = exp->dev->size_bytes;
-	exp->block_min = 1;
+	export_set_sizes(exp, &(struct block_sizes){ 0 });
 	exp->read_only = read_only;
 	backend_init(&exp->backend, name, exp->dev, BACKEND_REPORT, BACKEND_REPORT);
 }

@@ -53,7 +53,8 @@ client_nbdinfo()
 		assert export["is_read_only"] is False, export
 		for can in ("can_cache", "can_flush", "can_fua", "can_multi_conn", "can_trim", "can_zero"):
 		    assert export[can] is True, (can, export)
-		assert export["can_df"] is False, export
+		assert export["can_df"] is True, export
+		assert "base:allocation" in export["contexts"], export
 		assert export["block_size_minimum"] >= 1, export
 		assert export["block_size_maximum"] == 32 << 20, export
 	END

@@ -231,7 +231,8 @@ START_TEST(usage_names_every_option)
 		"--read-only", "--export-name", "--description", "--default-export", "--cache",
 		"--discard", "--detect-zeroes", "--on-error", "--port", "--bind", "--socket",
 		"--unix", "--socket-mode", "--single", "--shared", "--max-connections",
-		"--workers", "--poll", "--shutdown-timeout", "--print-uri",
+		"--workers", "--poll", "--shutdown-timeout", "--print-uri", "--block-size ",
+		"--block-size-policy", "--sparse-reads",
 		"--verbose", "--version", "--help",
 	};
 	unsigned found = 0;
@@ -291,6 +292,8 @@ START_TEST(words_and_modes)
 	bad("--discard=maybe /disk", "--discard", "maybe", "unmap", "ignore");
 	bad("--detect-zeroes=maybe /disk", "--detect-zeroes", "maybe", "off", "unmap");
 	bad("--on-error=ignore /disk", "--on-error", "ignore", "report", "stop");
+	bad("--block-size-policy=maybe /disk", "--block-size-policy", "maybe", "rmw", "strict");
+	bad("--sparse-reads=maybe /disk", "--sparse-reads", "maybe", "status", "zeroes", "off");
 	bad("--socket-mode=rw /disk", "--socket-mode", "rw", "octal");
 	bad("--socket-mode=8 /disk", "--socket-mode", "8", "octal");
 	bad("--socket-mode=1000 /disk", "--socket-mode", "1000", "0777");
@@ -310,6 +313,44 @@ START_TEST(words_and_modes)
 }
 END_TEST
 
+START_TEST(block_sizes)
+{
+	good("/disk");
+	ck_assert(!config.strict && config.sizes.minimum == 0);
+	good("--block-size=512:4k:1M --block-size-policy=strict --sparse-reads=off /disk");
+	ck_assert_uint_eq(config.sizes.minimum, 512);
+	ck_assert_uint_eq(config.sizes.preferred, 4096);
+	ck_assert_uint_eq(config.sizes.maximum, 1 << 20);
+	ck_assert(config.strict);
+	ck_assert_int_eq(config.sparse, EXPORT_SPARSE_OFF);
+	/* Any of them may be left to the device. */
+	good("--block-size=::64M /disk");
+	ck_assert_uint_eq(config.sizes.minimum | config.sizes.preferred, 0);
+	ck_assert_uint_eq(config.sizes.maximum, 64 << 20);
+	good("--block-size=:65536 /disk");
+	ck_assert_uint_eq(config.sizes.preferred, 65536);
+	good("--block-size=64k:64k:64k /disk");
+	good("--block-size=1:512:512 /disk");
+
+	bad("--block-size=3 /disk", "--block-size=3: minimum 3", "power of two");
+	bad("--block-size=0:: /disk", "--block-size=0::: minimum 0", "1 to 65536");
+	bad("--block-size=128k /disk", "minimum 128k", "1 to 65536");
+	bad("--block-size=:256 /disk", "preferred 256", "512 to 33554432");
+	bad("--block-size=:1000 /disk", "preferred 1000", "power of two");
+	bad("--block-size=4k:512 /disk", "preferred 512", "minimum 4096");
+	bad("--block-size=:64M /disk", "preferred 64M", "512 to 33554432");
+	bad("--block-size=::511 /disk", "maximum 511", "512 to 67108864");
+	bad("--block-size=::64M1 /disk", "64M1", "bytes");
+	bad("--block-size=::65M /disk", "maximum 65M", "512 to 67108864");
+	bad("--block-size=:8k:4k /disk", "maximum 4096", "other two");
+	bad("--block-size=4k::10000 /disk", "maximum 10000", "multiple of the minimum 4096");
+	bad("--block-size=1:512:512: /disk", "MIN:PREFERRED:MAX");
+	bad("--block-size=1:512:512:1 /disk", "MIN:PREFERRED:MAX");
+	bad("--block-size=00000000000000000000000000000000000001 /disk", "minimum", "no size");
+	bad("--block-size=x /disk", "size x");
+}
+END_TEST
+
 START_TEST(wrong_options)
 {
 	bad("", "TARGET");
@@ -319,8 +360,8 @@ START_TEST(wrong_options)
 	bad("--nonsense /disk", "--nonsense: there is no such option");
 	bad("--nonsense=1 /disk", "--nonsense: there is no such option");
 	bad("--so=/s /disk", "--so: could be any of --socket, --socket-mode");
-	bad("--s /disk", "--s: could be any of --socket, --socket-mode, --single, --shared, "
-			 "--shutdown-timeout");
+	bad("--s /disk", "--s: could be any of --sparse-reads, --socket, --socket-mode, --single, "
+			 "--shared, --shutdown-timeout");
 	bad("--ver /disk", "--ver: could be any of --verbose, --version");
 	bad("--=x /disk", "--: could be any of --read-only, --export-name,", "--version, --help");
 	/* As if it were a long one. */
@@ -591,6 +632,6 @@ START_TEST(listeners)
 END_TEST
 
 UNIT_MAIN(defaults, every_option, help_and_version, usage_names_every_option, numbers,
-	  words_and_modes, wrong_options, target_grammar, target_of_an_existing_file, wrong_targets,
+	  words_and_modes, block_sizes, wrong_options, target_grammar, target_of_an_existing_file, wrong_targets,
 	  names_of_several, default_export, options_for_one_target, strings_of_the_protocol,
 	  too_many_targets, listeners)

@@ -46,6 +46,52 @@ START_TEST(the_empty_name)
 }
 END_TEST
 
+/* What is announced of a device, and what of it to whom. */
+START_TEST(sizes)
+{
+	static const struct {
+		uint64_t align, opt;
+		bool strict;
+		struct block_sizes wanted, asked;
+		uint32_t minimum_else; /* for one that did not ask */
+	} table[] = {
+		{ 1, 0, false, { 0 }, { 1, 4096, 32 << 20 }, 1 },
+		{ 4096, 0, false, { 0 }, { 1, 4096, 32 << 20 }, 1 },
+		{ 4096, 0, true, { 0 }, { 4096, 4096, 32 << 20 }, 1 },
+		{ 1, 0, true, { 0 }, { 1, 4096, 32 << 20 }, 1 },
+		/* A preferred size is a power of two, whatever the device is best at. */
+		{ 512, 1280 << 10, false, { 0 }, { 1, 1 << 20, 32 << 20 }, 1 },
+		{ 512, 1 << 30, false, { 0 }, { 1, 32 << 20, 32 << 20 }, 1 },
+		{ 1, 256, false, { 0 }, { 1, 512, 32 << 20 }, 1 },
+		{ 8192, 0, false, { 0 }, { 1, 8192, 32 << 20 }, 1 },
+		/* What was wanted. */
+		{ 1, 0, false, { 512, 0, 0 }, { 512, 4096, 32 << 20 }, 512 },
+		{ 1, 0, true, { 512, 0, 0 }, { 512, 4096, 32 << 20 }, 1 },
+		{ 1, 0, false, { 0, 65536, 0 }, { 1, 65536, 32 << 20 }, 1 },
+		{ 1, 0, false, { 0, 0, 512 }, { 1, 512, 512 }, 1 },
+		{ 1, 0, false, { 8192, 0, 8192 }, { 8192, 8192, 8192 }, 8192 },
+		/* Larger blocks of the device count for more than smaller wishes. */
+		{ 65536, 0, true, { 0, 4096, 4096 }, { 65536, 65536, 65536 }, 1 },
+		{ 1 << 20, 0, true, { 0 }, { 65536, 1 << 20, 32 << 20 }, 1 },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(table); i++) {
+		struct dev dev = { .limits.request_alignment = table[i].align,
+				   .limits.opt_transfer = table[i].opt };
+		struct export exp = { .dev = &dev, .strict = table[i].strict };
+		struct block_sizes s;
+
+		export_set_sizes(&exp, &table[i].wanted);
+		s = export_sizes_for(&exp, true);
+		ck_assert_msg(memcmp(&s, &table[i].asked, sizeof(s)) == 0, "row %zu: %u %u %u", i,
+			      s.minimum, s.preferred, s.maximum);
+		s = export_sizes_for(&exp, false);
+		ck_assert_msg(s.minimum == table[i].minimum_else, "row %zu: %u", i, s.minimum);
+		ck_assert_uint_eq(s.maximum, table[i].asked.maximum);
+	}
+}
+END_TEST
+
 START_TEST(limit)
 {
 	struct export exp = { .name = "x", .clients_max = 2 };
@@ -114,4 +160,4 @@ START_TEST(leaving_without_entering_is_caught)
 }
 END_TEST
 
-UNIT_MAIN(find, the_empty_name, limit, limit_with_threads, leaving_without_entering_is_caught)
+UNIT_MAIN(find, the_empty_name, sizes, limit, limit_with_threads, leaving_without_entering_is_caught)

@@ -52,7 +52,7 @@ START_TEST(request_parse)
 	};
 	struct nbd_request req;
 
-	ck_assert(nbd_request_parse(b, &req));
+	ck_assert(nbd_request_parse(b, NBD_STRUCTURED, &req));
 	ck_assert_uint_eq(req.flags, 0x8102);
 	ck_assert_uint_eq(req.command, 0x8304);
 	ck_assert_uint_eq(req.cookie, 0xa1a2a3a4a5a6a7a8ull);
@@ -60,10 +60,68 @@ START_TEST(request_parse)
 	ck_assert_uint_eq(req.length, 0xc1c2c3c4);
 	for (unsigned bit = 0; bit < 32; bit++) {
 		b[bit / 8] ^= (uint8_t)(1 << bit % 8);
-		ck_assert(!nbd_request_parse(b, &req));
+		ck_assert(!nbd_request_parse(b, NBD_STRUCTURED, &req));
 		b[bit / 8] ^= (uint8_t)(1 << bit % 8);
 	}
-	ck_assert(nbd_request_parse(b, &req));
+	ck_assert(nbd_request_parse(b, NBD_STRUCTURED, &req));
+}
+END_TEST
+
+/* Four bytes more of length, and a magic of its own. */
+START_TEST(extended_request_parse)
+{
+	uint8_t b[NBD_EXTENDED_REQUEST_BYTES] = {
+		0x21, 0xe4, 0x1c, 0x71, 0x81, 0x02, 0x83, 0x04,
+		0xa1, 0xa2, 0xa3, 0xa4, 0xa5, 0xa6, 0xa7, 0xa8,
+		0xb1, 0xb2, 0xb3, 0xb4, 0xb5, 0xb6, 0xb7, 0xb8,
+		0xc1, 0xc2, 0xc3, 0xc4, 0xc5, 0xc6, 0xc7, 0xc8,
+	};
+	struct nbd_request req;
+
+	ck_assert_uint_eq(nbd_request_bytes(NBD_EXTENDED), sizeof(b));
+	ck_assert_uint_eq(nbd_request_bytes(NBD_STRUCTURED), NBD_REQUEST_BYTES);
+	ck_assert_uint_eq(nbd_request_bytes(NBD_SIMPLE), NBD_REQUEST_BYTES);
+	ck_assert(nbd_request_parse(b, NBD_EXTENDED, &req));
+	ck_assert_uint_eq(req.flags, 0x8102);
+	ck_assert_uint_eq(req.command, 0x8304);
+	ck_assert_uint_eq(req.cookie, 0xa1a2a3a4a5a6a7a8ull);
+	ck_assert_uint_eq(req.offset, 0xb1b2b3b4b5b6b7b8ull);
+	ck_assert_uint_eq(req.length, 0xc1c2c3c4c5c6c7c8ull);
+	/* Either magic with the other kind of session. */
+	ck_assert(!nbd_request_parse(b, NBD_STRUCTURED, &req));
+	memcpy(b, "\x25\x60\x95\x13", 4);
+	ck_assert(!nbd_request_parse(b, NBD_EXTENDED, &req));
+	ck_assert(nbd_request_parse(b, NBD_SIMPLE, &req));
+	ck_assert_uint_eq(req.length, 0xc1c2c3c4);
+}
+END_TEST
+
+START_TEST(chunks)
+{
+	static const uint8_t structured[] = {
+		0x66, 0x8e, 0x33, 0xef, 0x00, 0x01, 0x80, 0x02, 0xa1, 0xa2,
+		0xa3, 0xa4, 0xa5, 0xa6, 0xa7, 0xa8, 0xc1, 0xc2, 0xc3, 0xc4,
+	};
+	static const uint8_t extended[] = {
+		0x6e, 0x8a, 0x27, 0x8c, 0x00, 0x00, 0x00, 0x05, 0xa1, 0xa2, 0xa3, 0xa4, 0xa5, 0xa6,
+		0xa7, 0xa8, 0xb1, 0xb2, 0xb3, 0xb4, 0xb5, 0xb6, 0xb7, 0xb8, 0x00, 0x00, 0x00, 0x00,
+		0xc1, 0xc2, 0xc3, 0xc4,
+	};
+	struct nbd_chunk chunk = {
+		.done = true,
+		.type = NBD_REPLY_ERROR_OFFSET,
+		.cookie = 0xa1a2a3a4a5a6a7a8ull,
+		.offset = 0xb1b2b3b4b5b6b7b8ull,
+		.length = 0xc1c2c3c4,
+	};
+	uint8_t b[NBD_REPLY_BYTES_MAX];
+
+	ck_assert_uint_eq(nbd_chunk_encode(b, NBD_STRUCTURED, &chunk), sizeof(structured));
+	ck_assert(memcmp(b, structured, sizeof(structured)) == 0);
+	chunk.done = false;
+	chunk.type = NBD_REPLY_BLOCK_STATUS;
+	ck_assert_uint_eq(nbd_chunk_encode(b, NBD_EXTENDED, &chunk), sizeof(extended));
+	ck_assert(memcmp(b, extended, sizeof(extended)) == 0);
 }
 END_TEST
 
@@ -238,5 +296,5 @@ START_TEST(names)
 }
 END_TEST
 
-UNIT_MAIN(greeting, option_parse, request_parse, replies, every_errno, strings_of_up_to_3_bytes,
+UNIT_MAIN(greeting, option_parse, request_parse, extended_request_parse, chunks, replies, every_errno, strings_of_up_to_3_bytes,
 	  strings_of_4_bytes, known_strings, names)

@@ -75,6 +75,8 @@
  */
 #define LIMIT_HOLE_UNIT (64u << 10)
 #define LIMIT_HOLE_LOOKUPS 64u
+/* READs that believe that there is still data where there was. */
+#define LIMIT_DATA_BELIEVED 1024u
 /* Reads that finding the block may take on which a READ has failed. */
 #define LIMIT_LOCATE_READS 16u
 /*

@@ -11,6 +11,10 @@
  * no longer than the payload that was advertised. Most reads are one piece, and
  * that is the last reply.
  *
+ * Looking for holes costs as much as reading a few blocks. So a connection
+ * remembers where it has found data last, and looks there again only once in a
+ * while: to tell a new hole as data is not wrong.
+ *
  * When a piece fails, locate() halves it until the first block that cannot be
  * read is found; what is before that block is told, then the error and where it
  * is.
@@ -131,26 +135,58 @@ is_worth_telling(const struct reading *r, uint64_t at, uint64_t len)
 	return len >= LIMIT_HOLE_UNIT || (at == r->off && at + len == r->end);
 }
 
+/* How many bytes from AT on are believed to be data without looking. */
+static uint64_t
+believed(struct conn *conn, uint64_t at)
+{
+	if (conn->data_believed == 0 || at < conn->data_off || at >= conn->data_end)
+		return 0;
+	conn->data_believed--;
+	return conn->data_end - at;
+}
+
+/* Asks the device what it has from AT on; a failure is data: reading will tell. */
+static struct blk_extent co_fn
+ask(struct conn *conn, uint64_t at)
+{
+	uint64_t left = conn->limits.size_bytes - at;
+	struct blk_extent e;
+
+	if (blk_co_status(conn->port->q, at, left, &e) < 0)
+		e = (struct blk_extent){ .len = left };
+	if (!(e.flags & BLK_EXTENT_ZERO)) {
+		conn->data_off = at;
+		conn->data_end = at + e.len;
+		conn->data_believed = LIMIT_DATA_BELIEVED;
+	}
+	return e;
+}
+
 /*
  * Looks from off on until a hole is found, LEN_MAX bytes of data are known, or
- * it has looked often enough. No failure counts: then it is data, and reading
- * that will tell.
+ * it has looked often enough.
  */
 static void co_fn
 look(struct reading *r, uint64_t len_max)
 {
-	struct queue *q = r->req->conn->port->q;
+	struct conn *conn = r->req->conn;
 	uint64_t left = r->end - r->off;
 
-	while (r->hole == 0 && r->data < MIN(left, len_max)) {
+	len_max = MIN(left, len_max);
+	while (r->hole == 0 && r->data < len_max) {
 		uint64_t at = r->off + r->data;
 		struct blk_extent e;
 
-		if (!r->sparse || r->lookups == 0 || blk_co_status(q, at, r->end - at, &e) < 0) {
+		if (!r->sparse || r->lookups == 0) {
 			r->data = left;
 			return;
 		}
-		r->lookups--;
+		e = (struct blk_extent){ .len = believed(conn, at) };
+		if (e.len == 0) {
+			r->lookups--;
+			e = ask(conn, at);
+		}
+		e.len = MIN(e.len, r->end - at);
 		if (e.flags & BLK_EXTENT_ZERO && is_worth_telling(r, at, e.len))
 			r->hole = e.len;
 		else

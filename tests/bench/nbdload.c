@@ -33,7 +33,8 @@
 
 enum {
 	REQUEST_SIZE = 28,
-	REPLY_SIZE = 16,
+	REPLY_SIZE = 16,	/* of a simple reply */
+	CHUNK_SIZE = 20,	/* of a structured one's header */
 	RECV_SIZE = 1 << 20,	/* bytes one receive takes at most */
 	IOV_MAX_SEND = 256,	/* pieces one send takes at most */
 	HIST_SUB = 64,		/* buckets per power of two: 1.6 % */
@@ -65,6 +66,7 @@ static struct {
 	uint64_t ops_max;	/* 0: no limit */
 	int pid;		/* 0: no CPU figures */
 	uint64_t seed;
+	bool structured;	/* replies */
 } opt = {
 	.host = "127.0.0.1",
 	.port = "10809",
@@ -92,10 +94,12 @@ struct connection {
 	unsigned pending_first;
 	unsigned pending_count;
 	size_t sent_of_first;	/* bytes of the first pending request that are out */
-	uint8_t head[REPLY_SIZE];
+	uint8_t head[CHUNK_SIZE];
 	unsigned head_len;	/* bytes of the next reply header that are here */
-	uint64_t skip_bytes;	/* read data still to come */
-	uint32_t read_slot;	/* whose data skip_bytes is */
+	unsigned head_size;	/* how long it will be */
+	uint64_t skip_bytes;	/* payload still to come */
+	uint32_t read_slot;	/* whose payload skip_bytes is */
+	bool skip_is_last;	/* it ends that slot's reply */
 	uint64_t next_offset;	/* sequential position */
 	uint64_t first_offset;	/* sequential range of this connection */
 	uint64_t end_offset;
@@ -222,7 +226,21 @@ connect_tcp(const char *host, const char *port)
 	return fd;
 }
 
-/* Fixed newstyle, GO, nothing else; returns the size of the export. */
+static void
+ask_structured(int fd)
+{
+	uint8_t buf[20];
+
+	put_be64(buf, 0x49484156454f5054ull);
+	put_be32(buf + 8, 8);
+	put_be32(buf + 12, 0);
+	send_all(fd, buf, 16);
+	recv_all(fd, buf, 20);
+	if (get_be32(buf + 12) != 1 || get_be32(buf + 16) != 0)
+		die("structured replies are refused: error %#x", get_be32(buf + 12));
+}
+
+/* Fixed newstyle, structured replies if wanted, GO; returns the size of the export. */
 static uint64_t
 handshake(int fd)
 {
@@ -236,13 +254,16 @@ handshake(int fd)
 	if (name_len > sizeof(buf) - 32)
 		die("the export name is too long");
 	put_be32(buf, 3);
-	put_be64(buf + 4, 0x49484156454f5054ull);
-	put_be32(buf + 12, 7);
-	put_be32(buf + 16, 6 + name_len);
-	put_be32(buf + 20, name_len);
-	memcpy(buf + 24, opt.export_name, name_len);
-	put_be16(buf + 24 + name_len, 0);
-	send_all(fd, buf, 26 + name_len);
+	send_all(fd, buf, 4);
+	if (opt.structured)
+		ask_structured(fd);
+	put_be64(buf, 0x49484156454f5054ull);
+	put_be32(buf + 8, 7);
+	put_be32(buf + 12, 6 + name_len);
+	put_be32(buf + 16, name_len);
+	memcpy(buf + 20, opt.export_name, name_len);
+	put_be16(buf + 20 + name_len, 0);
+	send_all(fd, buf, 22 + name_len);
 	for (;;) {
 		uint32_t type, len;
 
@@ -281,6 +302,7 @@ connection_open(struct connection *conn, unsigned index)
 	conn->first_offset = index * share;
 	conn->end_offset = conn->first_offset + share;
 	conn->next_offset = conn->first_offset;
+	conn->head_size = REPLY_SIZE;
 	conn->slots = calloc(opt.depth, sizeof(*conn->slots));
 	conn->pending = calloc(opt.depth, sizeof(*conn->pending));
 	if (!conn->slots || !conn->pending)
@@ -426,24 +448,62 @@ complete(struct connection *conn, uint32_t index, uint64_t now)
 		issue(conn, index);
 }
 
+/* A simple reply. */
 static void
-reply_header(struct connection *conn, uint64_t now)
+reply_header(struct connection *conn, uint32_t slot, uint64_t now)
 {
 	uint32_t error = get_be32(conn->head + 4);
-	uint64_t cookie = get_be64(conn->head + 8);
 
-	conn->head_len = 0;
-	if (get_be32(conn->head) != 0x67446698 || cookie >= opt.depth)
-		die("a reply that is none: magic %#x, cookie %llu", get_be32(conn->head),
-		    (unsigned long long)cookie);
 	if (error != 0)
 		die("the server answers error %u", error);
-	if (conn->slots[cookie].is_write) {
-		complete(conn, (uint32_t)cookie, now);
+	if (conn->slots[slot].is_write) {
+		complete(conn, slot, now);
 	} else {
-		conn->read_slot = (uint32_t)cookie;
+		conn->read_slot = slot;
 		conn->skip_bytes = opt.block_bytes;
+		conn->skip_is_last = true;
 	}
+}
+
+/* A chunk of a structured one. What is in it is not looked at. */
+static void
+chunk_header(struct connection *conn, uint32_t slot, uint64_t now)
+{
+	bool done = get_be16(conn->head + 4) & 1;
+	uint16_t type = get_be16(conn->head + 6);
+
+	if (type & 0x8000)
+		die("the server answers with an error chunk");
+	conn->read_slot = slot;
+	conn->skip_bytes = get_be32(conn->head + 16);
+	conn->skip_is_last = done;
+	if (done && conn->skip_bytes == 0)
+		complete(conn, slot, now);
+}
+
+/* More of a header: what it is shows in its first bytes. */
+static void
+header_bytes(struct connection *conn, uint64_t now)
+{
+	uint32_t magic;
+	uint64_t cookie;
+
+	if (conn->head_len < REPLY_SIZE)
+		return;
+	magic = get_be32(conn->head);
+	cookie = get_be64(conn->head + 8);
+	if ((magic != 0x67446698 && magic != 0x668e33ef) || cookie >= opt.depth)
+		die("a reply that is none: magic %#x, cookie %llu", magic,
+		    (unsigned long long)cookie);
+	conn->head_size = magic == 0x67446698 ? REPLY_SIZE : CHUNK_SIZE;
+	if (conn->head_len < conn->head_size)
+		return;
+	if (conn->head_size == CHUNK_SIZE)
+		chunk_header(conn, (uint32_t)cookie, now);
+	else
+		reply_header(conn, (uint32_t)cookie, now);
+	conn->head_len = 0;
+	conn->head_size = REPLY_SIZE;
 }
 
 /* One receive, and everything that was in it. */
@@ -467,16 +527,15 @@ receive(struct connection *conn, int flags)
 		if (conn->skip_bytes > 0) {
 			part = len < conn->skip_bytes ? len : (size_t)conn->skip_bytes;
 			conn->skip_bytes -= part;
-			if (conn->skip_bytes == 0)
+			if (conn->skip_bytes == 0 && conn->skip_is_last)
 				complete(conn, conn->read_slot, now);
 		} else {
-			part = REPLY_SIZE - conn->head_len;
+			part = conn->head_size - conn->head_len;
 			if (part > len)
 				part = len;
 			memcpy(conn->head + conn->head_len, p, part);
 			conn->head_len += (unsigned)part;
-			if (conn->head_len == REPLY_SIZE)
-				reply_header(conn, now);
+			header_bytes(conn, now);
 		}
 		p += part;
 		len -= part;
@@ -624,7 +683,8 @@ usage(int status)
 	      "  -n OPS      measure this many operations instead\n"
 	      "  -w SECONDS  warm-up before it (0.5)\n"
 	      "  -p PID      the server: report its CPU time per operation\n"
-	      "  -S SEED     of the random offsets (1)\n",
+	      "  -S SEED     of the random offsets (1)\n"
+	      "  -R          structured replies\n",
 	      status ? stderr : stdout);
 	exit(status);
 }
@@ -659,7 +719,7 @@ parse(int argc, char **argv)
 {
 	int c;
 
-	while ((c = getopt(argc, argv, "u:H:P:x:m:c:d:b:z:s:n:w:p:S:h")) != -1) {
+	while ((c = getopt(argc, argv, "u:H:P:x:m:c:d:b:z:s:n:w:p:S:Rh")) != -1) {
 		switch (c) {
 		case 'u': opt.unix_path = optarg; break;
 		case 'H': opt.host = optarg; break;
@@ -680,6 +740,7 @@ parse(int argc, char **argv)
 		case 'w': opt.warmup_s = seconds(optarg); break;
 		case 'p': opt.pid = (int)number(optarg, 1, INT32_MAX); break;
 		case 'S': opt.seed = number(optarg, 0, UINT64_MAX); break;
+		case 'R': opt.structured = true; break;
 		case 'h': usage(0);
 		default: usage(2);
 		}

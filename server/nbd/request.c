@@ -240,6 +240,7 @@ request_explain(const struct request *req, int ret, char *text, size_t size)
 	const struct nbd_request *nbd = &req->nbd;
 	const char *command = nbd_cmd_name(nbd->command);
 	unsigned long long off = nbd->offset, len = nbd->length, end = limits->size_bytes;
+	const char *error = strerrordesc_np(-ret);
 	char out[REQUEST_TEXT_MAX + 1];
 	int n;
 
@@ -294,7 +295,7 @@ request_explain(const struct request *req, int ret, char *text, size_t size)
 			n = snprintf(out, sizeof(out), "zeroing is no faster here than writing");
 		else
 			n = snprintf(out, sizeof(out), "%s of %llu bytes at %llu failed: %s", command,
-				     len, off, strerrordesc_np(-ret));
+				     len, off, error ? error : "an error without a name");
 		break;
 	}
 	n = MIN(n, (int)sizeof(out) - 1);
@@ -412,6 +413,9 @@ result_for_client(const struct request *req, int ret)
 	/* ENOTSUP is the answer to FAST_ZERO and to nothing else. */
 	if (ret == -ENOTSUP && !fast_zero)
 		return -EINVAL;
+	/* A device's words that would mean something else of the server. */
+	if (ret == -EOVERFLOW || (ret == -ESHUTDOWN && !worker_draining(req->conn->worker)))
+		return -EIO;
 	return ret;
 }
 

@@ -18,7 +18,6 @@
 #include <string.h>
 
 #include "base/endian.h"
-#include "base/range.h"
 #include "blk/backend.h"
 #include "conn.h"
 #include "context.h"
@@ -136,7 +135,7 @@ status_co_main(struct request *req)
 	bool extended = conn->limits.headers == NBD_EXTENDED;
 	enum nbd_reply_type type = extended ? NBD_REPLY_BLOCK_STATUS_EXT : NBD_REPLY_BLOCK_STATUS;
 	unsigned left = (unsigned)__builtin_popcount(req->contexts);
-	size_t share = align_down(req->buf.len_bytes / left, (size_t)16);
+	size_t share = req->buf.iov[0].iov_len / left;
 	uint8_t *mem = req->buf.iov[0].iov_base;
 	const struct context *ctx;
 

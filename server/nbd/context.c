@@ -7,6 +7,26 @@
 #include "blk/status.h"
 #include "proto.h"
 
+/* What the device says, in the flags that FLAGS_OF makes of it. */
+static int co_fn
+device_extent(struct queue *q, uint64_t off, uint64_t len, struct context_extent *extent,
+	      uint32_t (*flags_of)(uint32_t flags))
+{
+	struct blk_extent e;
+	int ret = blk_co_status(q, off, len, &e);
+
+	if (ret == 0)
+		*extent = (struct context_extent){ .len = e.len, .flags = flags_of(e.flags) };
+	return ret;
+}
+
+static uint32_t
+allocation_flags(uint32_t flags)
+{
+	return (flags & BLK_EXTENT_HOLE ? NBD_STATE_HOLE : 0) |
+	       (flags & BLK_EXTENT_ZERO ? NBD_STATE_ZERO : 0);
+}
+
 /*
  * Which parts are allocated, and which read as zeroes. No flag where nobody
  * knows: then the range may be a hole all the same.
@@ -14,33 +34,22 @@
 static int
 base_allocation(struct queue *q, uint64_t off, uint64_t len, struct context_extent *extent)
 {
-	struct blk_extent e;
-	int ret;
-
 	co_assert();
-	ret = blk_co_status(q, off, len, &e);
-	if (ret < 0)
-		return ret;
-	extent->len = e.len;
-	extent->flags = (e.flags & BLK_EXTENT_HOLE ? NBD_STATE_HOLE : 0) |
-			(e.flags & BLK_EXTENT_ZERO ? NBD_STATE_ZERO : 0);
-	return 0;
+	return device_extent(q, off, len, extent, allocation_flags);
+}
+
+static uint32_t
+depth_flags(uint32_t flags)
+{
+	return flags & BLK_EXTENT_HOLE ? 0 : 1;
 }
 
 /* Which layer has the data: there is one, 1, or none, 0. */
 static int
 allocation_depth(struct queue *q, uint64_t off, uint64_t len, struct context_extent *extent)
 {
-	struct blk_extent e;
-	int ret;
-
 	co_assert();
-	ret = blk_co_status(q, off, len, &e);
-	if (ret < 0)
-		return ret;
-	extent->len = e.len;
-	extent->flags = e.flags & BLK_EXTENT_HOLE ? 0 : 1;
-	return 0;
+	return device_extent(q, off, len, extent, depth_flags);
 }
 
 static const struct context contexts[] = {

@@ -125,6 +125,18 @@ handshake_forget(struct handshake *h)
 	h->conn->agreed = (struct conn_agreed){ .headers = NBD_SIMPLE };
 }
 
+uint32_t
+handshake_co_name(struct handshake *h, struct wire *wire)
+{
+	uint32_t len = wire_co_u32(wire);
+
+	if (len <= LIMIT_STRING_BYTES)
+		wire_co_bytes(wire, h->name, len);
+	else
+		wire_co_skip(wire, len);
+	return len;
+}
+
 struct export *
 handshake_co_find(struct handshake *h, uint32_t len, int *ret)
 {

@@ -78,10 +78,12 @@ uint32_t handshake_contexts(const struct handshake *h, const struct export *exp)
  */
 void handshake_forget(struct handshake *h);
 
+/* Reads a length and a name, which goes to h->name if it is not too long; the length. */
+uint32_t handshake_co_name(struct handshake *h, struct wire *wire) co_fn;
+
 /*
- * The export of NAME, of which LEN bytes were read into h->name if there are not
- * too many; or NULL, and ERR_INVALID or ERR_UNKNOWN has been answered with *RET
- * as the result.
+ * The export of a name of LEN bytes that was read so; or NULL, and ERR_INVALID or
+ * ERR_UNKNOWN has been answered with *RET as the result.
  */
 struct export *handshake_co_find(struct handshake *h, uint32_t len, int *ret) co_fn;
 

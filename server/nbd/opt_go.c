@@ -28,11 +28,7 @@ read_wishes(struct handshake *h, struct wishes *w)
 
 	*w = (struct wishes){ 0 };
 	wire_init(&wire, &h->conn->chan, h->opt.len);
-	w->name_len = wire_co_u32(&wire);
-	if (w->name_len <= LIMIT_STRING_BYTES)
-		wire_co_bytes(&wire, h->name, w->name_len);
-	else
-		wire_co_skip(&wire, w->name_len);
+	w->name_len = handshake_co_name(h, &wire);
 	n = wire_co_u16(&wire);
 	for (unsigned i = 0; i < n && !wire.is_short && wire.error == 0; i++) {
 		uint16_t info = wire_co_u16(&wire);

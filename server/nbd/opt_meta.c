@@ -53,11 +53,7 @@ read_queries(struct handshake *h, struct queries *q)
 
 	*q = (struct queries){ .listing = h->opt.number == NBD_OPT_LIST_META_CONTEXT };
 	wire_init(&wire, &h->conn->chan, h->opt.len);
-	q->name_len = wire_co_u32(&wire);
-	if (q->name_len <= LIMIT_STRING_BYTES)
-		wire_co_bytes(&wire, h->name, q->name_len);
-	else
-		wire_co_skip(&wire, q->name_len);
+	q->name_len = handshake_co_name(h, &wire);
 	q->count = wire_co_u32(&wire);
 	/* Each has four bytes at least: what cannot be there is no number of queries. */
 	q->too_many = q->count > LIMIT_META_QUERIES && q->count <= wire.left / 4;

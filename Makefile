@@ -73,10 +73,14 @@ CHECK_LIBS = $(shell $(PKG_CONFIG) --libs check)
 
 # --- Layers -----------------------------------------------------------------
 #
-# layer | what its files may include | how. This is the table: tests/lint/layers
-# reads it and holds every dependency file against it.
+# layer | where it is | what its files may include | how. This is the table:
+# tests/lint/layers reads it and holds every dependency file against it.
 
 LAYERS := base drivers blk server
+LAYER_DIR_base := include/base
+LAYER_DIR_drivers := drivers
+LAYER_DIR_blk := blk
+LAYER_DIR_server := server
 LAYER_MAY_base := include/base
 LAYER_MAY_drivers := include drivers
 LAYER_MAY_blk := include blk
@@ -251,7 +255,7 @@ bench: all bench-tools
 
 # Prints the layering table for tests/lint/layers.
 print-layers:
-	@$(foreach l,$(LAYERS),echo '$(l): $(LAYER_MAY_$(l))';)
+	@$(foreach l,$(LAYERS),echo '$(LAYER_DIR_$(l)): $(LAYER_MAY_$(l))';)
 .PHONY: unit-tests soak check-aarch64 fuzz-run bench-tools print-layers FORCE
 
 # --- Installation -----------------------------------------------------------

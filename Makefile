@@ -8,6 +8,7 @@ BINDIR ?= $(PREFIX)/bin
 MANDIR ?= $(PREFIX)/share/man
 INCLUDEDIR ?= $(PREFIX)/include
 LIBDIR ?= $(PREFIX)/lib
+LIBEXECDIR ?= $(PREFIX)/libexec
 CC ?= cc
 PKG_CONFIG ?= pkg-config
 INSTALL ?= install
@@ -68,6 +69,9 @@ endif
 
 URING_CFLAGS := $(shell $(PKG_CONFIG) --cflags liburing 2>/dev/null)
 URING_LIBS := $(shell $(PKG_CONFIG) --libs liburing 2>/dev/null)
+# For `blkgate list` and `probe`, which are not built without it.
+LIBNBD_CFLAGS := $(shell $(PKG_CONFIG) --cflags libnbd 2>/dev/null)
+LIBNBD_LIBS := $(shell $(PKG_CONFIG) --libs libnbd 2>/dev/null)
 CHECK_CFLAGS = $(shell $(PKG_CONFIG) --cflags check)
 CHECK_LIBS = $(shell $(PKG_CONFIG) --libs check)
 
@@ -76,23 +80,27 @@ CHECK_LIBS = $(shell $(PKG_CONFIG) --libs check)
 # layer | where it is | what its files may include | how. This is the table:
 # tests/lint/layers reads it and holds every dependency file against it.
 
-LAYERS := base drivers blk server
+LAYERS := base drivers blk server client
 LAYER_DIR_base := include/base
 LAYER_DIR_drivers := drivers
 LAYER_DIR_blk := blk
 LAYER_DIR_server := server
+LAYER_DIR_client := server/client
 LAYER_MAY_base := include/base
 LAYER_MAY_drivers := include drivers
 LAYER_MAY_blk := include blk
 LAYER_MAY_server := include blk server
+LAYER_MAY_client := include server/client
 LAYER_INC_base := -Iinclude
 LAYER_INC_drivers := -Iinclude $(URING_CFLAGS)
 LAYER_INC_blk := -Iinclude $(URING_CFLAGS)
 LAYER_INC_server := -Iinclude -iquote .
+LAYER_INC_client := -Iinclude -iquote . $(LIBNBD_CFLAGS)
 
 DRIVERS_SRC := $(wildcard drivers/*.c)
 BLK_SRC := $(wildcard blk/*.c blk/*.S)
 SERVER_SRC := $(filter-out server/main.c,$(wildcard server/*.c server/nbd/*.c))
+CLIENT_SRC := $(wildcard server/client/*.c)
 FAKE_SRC := tests/lib/unit_fakeblkio.c
 SIM_SRC := tests/lib/simdev.c
 TESTLIB_SRC := $(filter-out $(FAKE_SRC) $(SIM_SRC),$(wildcard tests/lib/*.c))
@@ -104,6 +112,8 @@ DRIVERS_OBJ := $(call obj,$(DRIVERS_SRC))
 BLK_OBJ := $(call obj,$(BLK_SRC))
 SERVER_OBJ := $(call obj,$(SERVER_SRC))
 MAIN_OBJ := $(O)/server/main.o
+CLIENT_OBJ := $(call obj,$(CLIENT_SRC))
+CLIENT_BIN := $(if $(LIBNBD_LIBS),$(O)/blkgate-client)
 TESTLIB_OBJ := $(call obj,$(TESTLIB_SRC))
 UNIT_BIN := $(addprefix $(O)/,$(basename $(UNIT_SRC)))
 MAN := $(wildcard man/*.[1-9])
@@ -111,7 +121,7 @@ MAN := $(wildcard man/*.[1-9])
 .PHONY: all check check-unit check-func check-lint bench fuzz install uninstall clean help
 .DELETE_ON_ERROR:
 .SECONDARY:
-all: $(O)/blkgate $(O)/libblkio.a
+all: $(O)/blkgate $(O)/libblkio.a $(or $(CLIENT_BIN),no-client)
 
 $(O)/config.mk: Makefile
 	@mkdir -p $(@D)
@@ -138,6 +148,12 @@ $(O)/flags: FORCE
 		echo '$(subst ','\'',$(FLAGS_NOW))' > $@
 FORCE:
 
+# And a change of where blkgate-client will be, what has to find it.
+$(O)/libexecdir: FORCE
+	@mkdir -p $(@D); echo '$(LIBEXECDIR)' | cmp -s - $@ || echo '$(LIBEXECDIR)' > $@
+$(O)/server/helper.o: $(O)/libexecdir
+$(O)/server/helper.o: LAYER_INC_server += -DBLKGATE_LIBEXECDIR='"$(LIBEXECDIR)/blkgate"'
+
 define compile_rule
 	$(call say,CC,$@)
 	@mkdir -p $(@D)
@@ -152,6 +168,8 @@ $(O)/blk/%.o: blk/%.S $(O)/flags
 	$(call compile_rule,$(LAYER_INC_blk))
 $(O)/server/%.o: server/%.c $(O)/flags
 	$(call compile_rule,$(LAYER_INC_server) $(FRAME_CFLAGS))
+$(O)/server/client/%.o: server/client/%.c $(O)/flags
+	$(call compile_rule,$(LAYER_INC_client))
 $(O)/tests/lib/%.o: tests/lib/%.c $(O)/flags
 	$(call compile_rule,-Iinclude -iquote .)
 $(O)/tests/bench/%.o: tests/bench/%.c $(O)/flags
@@ -172,6 +190,14 @@ $(O)/blkgate: $(MAIN_OBJ) $(O)/libserver.a $(O)/libblk.a $(O)/libblkio.a
 	$(call say,LD,$@)
 	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ $(URING_LIBS)
 
+$(O)/blkgate-client: $(CLIENT_OBJ)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ $(LIBNBD_LIBS)
+
+no-client:
+	$(call say,skip,'blkgate-client: $(PKG_CONFIG) does not find libnbd (libnbd-dev)')
+.PHONY: no-client
+
 # --- Tests ------------------------------------------------------------------
 
 # A unit test is tests/unit/LAYER_FILE.c; it links its layer and those below.
@@ -179,6 +205,8 @@ UNIT_LIB_base :=
 UNIT_LIB_drivers := $(O)/libblkio.a
 UNIT_LIB_blk := $(O)/libblk.a $(O)/libblkio.a
 UNIT_LIB_server := $(O)/libserver.a $(O)/libblk.a $(O)/libblkio.a
+# What needs no libnbd.
+UNIT_LIB_client := $(O)/server/client/text.o
 
 define unit_rules
 $(O)/tests/unit/$(1)_%.o: tests/unit/$(1)_%.c $(O)/flags
@@ -263,6 +291,10 @@ print-layers:
 install: all
 	$(INSTALL) -d $(DESTDIR)$(BINDIR) $(DESTDIR)$(INCLUDEDIR) $(DESTDIR)$(LIBDIR)
 	$(INSTALL) -m 0755 $(O)/blkgate $(DESTDIR)$(BINDIR)/blkgate
+ifneq ($(CLIENT_BIN),)
+	$(INSTALL) -d $(DESTDIR)$(LIBEXECDIR)/blkgate
+	$(INSTALL) -m 0755 $(CLIENT_BIN) $(DESTDIR)$(LIBEXECDIR)/blkgate/blkgate-client
+endif
 	$(INSTALL) -m 0644 include/blkio.h $(DESTDIR)$(INCLUDEDIR)/blkio.h
 	$(INSTALL) -m 0644 $(O)/libblkio.a $(DESTDIR)$(LIBDIR)/libblkio.a
 	for m in $(MAN); do \
@@ -272,7 +304,7 @@ install: all
 
 uninstall:
 	rm -f $(DESTDIR)$(BINDIR)/blkgate $(DESTDIR)$(INCLUDEDIR)/blkio.h \
-		$(DESTDIR)$(LIBDIR)/libblkio.a
+		$(DESTDIR)$(LIBDIR)/libblkio.a $(DESTDIR)$(LIBEXECDIR)/blkgate/blkgate-client
 	for m in $(MAN); do rm -f $(DESTDIR)$(MANDIR)/man$${m##*.}/$${m##*/}; done
 
 clean:
@@ -293,5 +325,6 @@ help:
 ##          FUZZ_SECONDS=N   for each fuzzer (30)
 ##          SEEDS=N          of the model check in soak, of each kind (100000)
 ##          DESTDIR= PREFIX= for install and uninstall
+## blkgate-client (blkgate list and probe) is built where pkg-config finds libnbd.
 
 -include $(shell find $(O) -name '*.d' 2>/dev/null)

@@ -55,7 +55,7 @@ trap 'exit 1' HUP INT TERM
 # --- 1. What it needs -------------------------------------------------------
 
 step 'Packages'
-build_needs='gcc libc6-dev make pkg-config liburing-dev'
+build_needs='gcc libc6-dev make pkg-config liburing-dev libnbd-dev'
 client_needs='libnbd-bin qemu-utils'
 missing=
 for package in $build_needs $client_needs; do
@@ -103,7 +103,8 @@ cat "$work/log"
 # --- 4. Use it --------------------------------------------------------------
 
 step 'What a client sees'
-show nbdinfo "$uri"
+show "$blkgate" probe "$uri"
+show nbdinfo --list "$uri"
 
 step 'Write and read it'
 show qemu-io -f raw -c 'write -P 0xab 1M 4M' -c 'flush' -c 'read -P 0xab 1M 4M' "$uri"

@@ -21,9 +21,12 @@
 
 const char config_usage[] =
 	"usage: blkgate [options] TARGET [TARGET ...]\n"
+	"       blkgate list [options] URI\n"
+	"       blkgate probe [options] URI\n"
 	"\n"
 	"Serves disks over NBD. TARGET is a path, or [NAME=][DRIVER:]PATH[,PROP=VALUE...],\n"
-	"or mem:SIZE for a RAM disk.\n"
+	"or mem:SIZE for a RAM disk. list shows the exports of an NBD server, probe one of\n"
+	"them; they have options of their own, see list -h.\n"
 	"\n"
 	"  -r, --read-only            refuse every change\n"
 	"  -x, --export-name NAME     name of the export (one TARGET)\n"

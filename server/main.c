@@ -5,6 +5,7 @@
  * The path: parse the command line; open the devices; bind the sockets; make
  * the rings; start the workers; accept. After that main's own loop admits
  * clients, hands each to the least loaded worker, and waits for a signal.
+ * `list` and `probe` are another program's (helper.h), before any of it.
  *
  * Stopping (shutdown_main): no more clients; every connection drains, until
  * --shutdown-timeout; when the last has gone the workers flush, which is given
@@ -31,6 +32,7 @@
 #include "blk/loop.h"
 #include "server/config.h"
 #include "server/export.h"
+#include "server/helper.h"
 #include "server/hint.h"
 #include "server/limits.h"
 #include "server/listener.h"
@@ -767,6 +769,8 @@ main(int argc, char **argv)
 	sigset_t harmless;
 	int ret;
 
+	if (helper_wanted(argc, argv))
+		return helper_exec(argv);
 	/* From the first moment: they never mean the end. */
 	sigemptyset(&harmless);
 	signals_harmless(&harmless);

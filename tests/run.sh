@@ -29,9 +29,9 @@ jobs=$(nproc)
 # shellcheck disable=SC2034  # chosen by name in stage_packages
 {
 pkgs_base='gcc libc6-dev make pkg-config liburing-dev check procps util-linux'
-pkgs_func='binutils file fio iproute2 libnbd-bin mount nbdkit python3 python3-libnbd qemu-utils strace'
+pkgs_func='binutils file fio iproute2 libnbd-bin libnbd-dev mount nbdkit python3 python3-libnbd qemu-utils strace'
 pkgs_lint='git mandoc shellcheck'
-pkgs_tsa='clang'
+pkgs_tsa='clang libnbd-dev'
 pkgs_valgrind='valgrind'
 pkgs_fuzz='clang libclang-rt-dev python3'
 pkgs_aarch64='gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static'

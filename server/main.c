@@ -16,7 +16,6 @@
  * command line.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
 #include <sched.h>
@@ -24,39 +23,26 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
 #include "blk/co_lock.h"
 #include "blk/loop.h"
+#include "server/admission.h"
 #include "server/config.h"
 #include "server/export.h"
+#include "server/fds.h"
 #include "server/helper.h"
 #include "server/hint.h"
 #include "server/limits.h"
 #include "server/listener.h"
 #include "server/log.h"
 #include "server/nbd/conn.h"
+#include "server/stats.h"
 #include "server/worker.h"
-
-/*
- * Descriptors. The process: standard streams, main's ring and eventfd, signals.
- * A worker: ring, eventfd, payload memory. A queue: ring, eventfd, open file; a
- * RAM disk's has only the second of these. If its device has blocks: memory for
- * padding and for bouncing. A device that ends inside a block: its tail.
- */
-#define FDS_PROCESS 6u
-#define FDS_WORKER 3u
-#define FDS_QUEUE 3u
-#define FDS_QUEUE_BLOCKS 2u
-#define FDS_TAIL 1u
 
 /* After the shutdown timeout: time for connections to notice. */
 #define ABANDON_NS LIMIT_MS(1000)
-
-/* How long there must have been a place for it to be no longer the same shortage. */
-#define FULL_CALM_NS LIMIT_MS(1000)
 
 struct seat {
 	struct worker *worker;
@@ -78,12 +64,9 @@ struct server {
 	struct conn_owner conn_owner;
 	struct listener_client clients;
 	uint64_t next_conn;
-	unsigned conns, handshakes;
+	struct admission admission;
 	struct log_limit refused;
-	bool full; /* no place for a client; when that was so for the last time */
-	uint64_t full_ns;
-	struct co_waitq admission; /* listeners that wait for a connection to go */
-	struct co_waitq changed;   /* shutdown_main() waits: conns, running workers */
+	struct co_waitq changed; /* shutdown_main() waits: connections, running workers */
 
 	sigset_t signals;
 	struct loop_watch signal_watch;
@@ -95,43 +78,13 @@ struct server {
 
 /* --- Connections ------------------------------------------------------------ */
 
-static unsigned
-handshakes_max(const struct server *s)
-{
-	return MAX(s->config.connections_max / 2, 1u);
-}
-
-/* Clients have to wait outside: said once, until it is over. */
-static void
-places_log(struct server *s)
-{
-	uint64_t now = loop_now(s->loop);
-
-	if (s->conns >= s->config.connections_max) {
-		if (!s->full)
-			log_warning("as many clients as --max-connections, more have to wait "
-				    "connections=%u",
-				    s->conns);
-		s->full = true;
-		s->full_ns = now;
-	} else if (s->full && now - s->full_ns >= FULL_CALM_NS) {
-		s->full = false;
-		log_info("place for clients again connections=%u", s->conns);
-	}
-}
-
 static void
 clients_admit(struct listener_client *client)
 {
 	struct server *s = container_of(client, struct server, clients);
 
 	co_assert();
-	places_log(s);
-	while (!s->stopping &&
-	       (s->conns >= s->config.connections_max || s->handshakes >= handshakes_max(s))) {
-		co_waitq_wait(&s->admission, loop_sched(s->loop));
-		s->full_ns = loop_now(s->loop);
-	}
+	admission_co_wait(&s->admission);
 }
 
 static struct seat *
@@ -145,7 +98,7 @@ least_loaded(struct server *s)
 	return best;
 }
 
-static int
+static int loop_fn
 conn_begin(struct server *s, int rfd, int wfd)
 {
 	struct seat *seat = least_loaded(s);
@@ -161,8 +114,7 @@ conn_begin(struct server *s, int rfd, int wfd)
 			    strerror(-ret));
 		return ret;
 	}
-	s->conns++;
-	s->handshakes++;
+	admission_enter(&s->admission);
 	seat->conns++;
 	conn_start(conn);
 	return 0;
@@ -181,17 +133,12 @@ clients_accepted(struct listener_client *client, int fd)
 }
 
 static void
-handshake_over(struct server *s)
-{
-	loop_assert();
-	s->handshakes--;
-	co_waitq_wake_all(&s->admission);
-}
-
-static void
 conn_negotiated(struct conn_owner *owner, struct conn *conn)
 {
-	handshake_over(container_of(owner, struct server, conn_owner));
+	struct server *s = container_of(owner, struct server, conn_owner);
+
+	loop_assert();
+	admission_handshake_end(&s->admission);
 }
 
 static void shutdown_begin(struct server *s) loop_fn;
@@ -203,11 +150,10 @@ conn_closed(struct conn_owner *owner, struct conn *conn)
 
 	loop_assert();
 	if (!conn->negotiated)
-		handshake_over(s);
-	s->conns--;
+		admission_handshake_end(&s->admission);
+	admission_leave(&s->admission);
 	s->seats[worker_index(conn->worker)].conns--;
 	conn_free(conn);
-	co_waitq_wake_all(&s->admission);
 	co_waitq_wake_all(&s->changed);
 	if (s->config.single)
 		shutdown_begin(s);
@@ -220,7 +166,7 @@ abandon(struct loop_timer *timer)
 {
 	struct server *s = container_of(timer, struct server, deadline);
 
-	log_error("stopping with requests abandoned connections=%u", s->conns);
+	log_error("stopping with requests abandoned connections=%u", s->admission.conns);
 	_exit(1);
 }
 
@@ -230,9 +176,9 @@ deadline_reached(struct loop_timer *timer)
 	struct server *s = container_of(timer, struct server, deadline);
 
 	loop_assert();
-	if (s->conns == 0)
+	if (s->admission.conns == 0)
 		return; /* shutdown_main() is about to flush */
-	log_warning("shutdown timeout connections=%u", s->conns);
+	log_warning("shutdown timeout connections=%u", s->admission.conns);
 	for (unsigned i = 0; i < s->nseats; i++)
 		worker_abort(s->seats[i].worker);
 	loop_timer_arm(s->loop, &s->deadline, ABANDON_NS, abandon);
@@ -257,10 +203,10 @@ shutdown_main(void *arg)
 	co_assert();
 	loop_timer_arm(s->loop, &s->deadline, LIMIT_MS(1000) * s->config.shutdown_s,
 		       deadline_reached);
-	co_waitq_wake_all(&s->admission);
+	admission_close(&s->admission);
 	listener_co_stop(&s->listeners);
 	listener_close(&s->listeners);
-	while (s->conns > 0)
+	while (s->admission.conns > 0)
 		co_waitq_wait(&s->changed, sched);
 	/* What clients have written is worth any wait; a second signal ends it. */
 	loop_timer_disarm(&s->deadline);
@@ -282,7 +228,7 @@ shutdown_begin(struct server *s)
 	s->stopping = true;
 	for (unsigned i = 0; i < s->nseats; i++)
 		worker_drain(s->seats[i].worker);
-	log_info("stopping connections=%u", s->conns);
+	log_info("stopping connections=%u", s->admission.conns);
 	if (co_spawn(loop_sched(s->loop), CO_STACK_CONN, NULL, shutdown_main, s) < 0) {
 		log_error("cannot stop in order error=\"out of memory\"");
 		listener_unlink(&s->listeners);
@@ -299,41 +245,6 @@ backend_stopped(struct backend *b, int ret)
 
 	log_error("export stopped, its requests wait for SIGUSR2 export=%s error=\"%s\"",
 		  log_quote(quoted, b->name, strlen(b->name)), strerror(-ret));
-}
-
-static void
-stats_log(struct server *s)
-{
-	for (unsigned i = 0; i < s->exports.count; i++) {
-		struct backend *b = &s->exports.exports[i].backend;
-		char quoted[LOG_QUOTE_MAX];
-		struct backend_stats stats;
-
-		backend_stats(b, &stats);
-		log_quote(quoted, b->name, strlen(b->name));
-		for (enum backend_op op = 0; op < BACKEND_OPS; op++) {
-			const struct backend_counters *c = &stats.of[op];
-
-			if (c->ops == 0 && c->invalid == 0)
-				continue;
-			log_info("statistics export=%s type=%s ops=%llu bytes=%llu errors=%llu "
-				 "invalid=%llu latency_us=%llu latency_max_us=%llu",
-				 quoted, backend_op_name(op), (unsigned long long)c->ops,
-				 (unsigned long long)c->bytes, (unsigned long long)c->errors,
-				 (unsigned long long)c->invalid,
-				 (unsigned long long)(c->ops ? c->latency_ns / c->ops / 1000 : 0),
-				 (unsigned long long)c->latency_max_ns / 1000);
-		}
-		log_info("statistics export=%s status=%s waited=%llu rmw_heads=%llu "
-			 "rmw_tails=%llu fragments=%llu bounce_bytes=%llu "
-			 "flushes_skipped=%llu flushes_joined=%llu",
-			 quoted, backend_status_name(backend_status(b)),
-			 (unsigned long long)stats.waited, (unsigned long long)stats.rmw_heads,
-			 (unsigned long long)stats.rmw_tails, (unsigned long long)stats.fragments,
-			 (unsigned long long)stats.bounce_bytes,
-			 (unsigned long long)stats.flushes_skipped,
-			 (unsigned long long)stats.flushes_joined);
-	}
 }
 
 static void
@@ -362,7 +273,7 @@ signal_stop(struct server *s, uint32_t signo)
 		bool unflushed = s->workers_running > 0;
 
 		log_warning("second signal, leaving at once%s connections=%u",
-			    unflushed ? " without the last flush" : "", s->conns);
+			    unflushed ? " without the last flush" : "", s->admission.conns);
 		listener_unlink(&s->listeners);
 		_exit(unflushed);
 	}
@@ -377,7 +288,7 @@ signal_readable(struct loop_watch *watch)
 	loop_assert();
 	while (read(watch->fd, &info, sizeof(info)) == sizeof(info)) {
 		if (info.ssi_signo == SIGUSR1)
-			stats_log(s);
+			stats_log(&s->exports);
 		else if (info.ssi_signo == SIGUSR2)
 			backends_resume(s);
 		else
@@ -386,55 +297,6 @@ signal_readable(struct loop_watch *watch)
 }
 
 /* --- Start-up --------------------------------------------------------------- */
-
-/* No descriptor of ours may become a standard stream of a careless caller. */
-static int
-stdio_reserve(void)
-{
-	int fd;
-
-	do {
-		fd = open("/dev/null", O_RDWR | O_CLOEXEC);
-		if (fd < 0)
-			return -errno;
-	} while (fd <= STDERR_FILENO);
-	close(fd);
-	return 0;
-}
-
-/* The soft limit is for those who use select(2). */
-static void
-fds_raise(void)
-{
-	struct rlimit limit;
-
-	if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
-		return;
-	limit.rlim_cur = limit.rlim_max;
-	setrlimit(RLIMIT_NOFILE, &limit);
-}
-
-/* Running out of them is for later, if ever; but now somebody reads the log. */
-static void
-fds_check(const struct server *s)
-{
-	uint64_t conns = s->config.single ? 0 : s->config.connections_max;
-	uint64_t needed = FDS_PROCESS + s->listeners.count + FDS_WORKER * s->nseats + conns;
-	struct rlimit limit;
-
-	for (unsigned i = 0; i < s->exports.count; i++) {
-		const struct dev *dev = s->exports.exports[i].dev;
-		bool blocks = dev->limits.request_alignment > 1 ||
-			      dev->limits.mem_alignment > 1 || dev->needs_regions;
-
-		needed += s->nseats * (FDS_QUEUE + (blocks ? FDS_QUEUE_BLOCKS : 0));
-		needed += dev->tail_start != UINT64_MAX ? FDS_TAIL : 0;
-	}
-	if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < needed)
-		log_warning("the limit of open files (ulimit -Hn, LimitNOFILE=) may be too low for "
-			    "all exports and connections limit=%llu needed=%llu",
-			    (unsigned long long)limit.rlim_cur, (unsigned long long)needed);
-}
 
 static unsigned
 cpus_allowed(void)
@@ -560,7 +422,7 @@ server_free(struct server *s)
 	ret = seats_free(s);
 	loop_free(s->loop);
 	if (s->started && log_wants(LOG_DEBUG))
-		stats_log(s);
+		stats_log(&s->exports);
 	for (unsigned i = 0; i < s->exports.count; i++) {
 		backend_fini(&s->exports.exports[i].backend);
 		dev_close(s->exports.exports[i].dev);
@@ -604,7 +466,6 @@ server_open(struct server *s, struct err *err)
 	int ret;
 
 	s->nseats = s->config.single ? 1 : s->config.workers ? s->config.workers : cpus_allowed();
-	co_waitq_init(&s->admission);
 	co_waitq_init(&s->changed);
 	s->seats = calloc(s->nseats, sizeof(*s->seats));
 	if (!s->seats)
@@ -616,6 +477,8 @@ server_open(struct server *s, struct err *err)
 	if ((ret = listener_open(&s->listeners, &s->config, err)) < 0 ||
 	    (ret = loop_new(&s->loop, err)) < 0)
 		return ret;
+	admission_init(&s->admission, s->loop, s->config.connections_max,
+		       MAX(s->config.connections_max / 2, 1u));
 	for (unsigned i = 0; i < s->nseats; i++)
 		if ((ret = seat_new(s, i, err)) < 0)
 			return ret;
@@ -733,7 +596,8 @@ announce(const struct server *s)
 			  (unsigned long long)exp->dev->limits.request_alignment,
 			  exp->read_only ? " read-only" : "");
 	}
-	fds_check(s);
+	fds_check(&s->exports, s->nseats, s->listeners.count,
+		  s->config.single ? 0 : s->config.connections_max);
 	if (s->config.cache == DEV_CACHE_UNSAFE)
 		log_warning("cache=unsafe: flushes do nothing, a crash of the host loses data");
 	if (s->config.default_listen)
@@ -775,7 +639,7 @@ main(int argc, char **argv)
 	sigemptyset(&harmless);
 	signals_harmless(&harmless);
 	sigprocmask(SIG_BLOCK, &harmless, NULL);
-	ret = stdio_reserve();
+	ret = fds_reserve_stdio();
 	if (ret < 0) {
 		log_init(LOG_INFO);
 		log_error("cannot start: /dev/null: %s", strerror(-ret));

@@ -3,21 +3,23 @@
  * config.c - the command line.
  *
  * The path: config_parse() runs getopt over the options, one row of options[]
- * each; what is left are TARGETs, taken apart by target_parse(); then
- * names_assign() gives every export a name and finds the default one.
+ * each; what is left are TARGETs (config_target.c); then what options say
+ * together is looked at: config_targets_settle(), listeners_settle().
  */
 #include "config.h"
 
 #include <errno.h>
 #include <getopt.h>
+#include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "base/annotate.h"
-#include "base/range.h"
+#include "server/config_target.h"
 #include "server/limits.h"
-#include "server/nbd/proto.h"
+#include "server/value.h"
 
 const char config_usage[] =
 	"usage: blkgate [options] TARGET [TARGET ...]\n"
@@ -61,373 +63,16 @@ const char config_usage[] =
 	"\n"
 	"See blkgate(8).\n";
 
-/* --- Memory ----------------------------------------------------------------- */
-
-struct owned {
-	struct owned *next;
-	char text[];
-};
-
-/* A copy of LEN bytes of TEXT that config_release() frees; NULL without memory. */
-static char *
-keep(struct config *config, const char *text, size_t len)
-{
-	struct owned *o = malloc(sizeof(*o) + len + 1);
-
-	if (!o)
-		return NULL;
-	o->next = config->memory;
-	config->memory = o;
-	memcpy(o->text, text, len);
-	o->text[len] = '\0';
-	return o->text;
-}
-
-static int
-no_memory(struct err *err)
-{
-	return err_set(err, -ENOMEM, "out of memory");
-}
-
-/* Makes room for one more element; NULL without memory. */
-static void *
-grow(void *array, unsigned count, size_t size)
-{
-	return realloc(array, (count + 1) * size);
-}
-
-void
-config_release(struct config *config)
-{
-	struct owned *o = config->memory;
-
-	while (o) {
-		struct owned *next = o->next;
-
-		free(o);
-		o = next;
-	}
-	for (unsigned i = 0; i < config->ntargets; i++)
-		free(config->targets[i].props);
-	free(config->targets);
-	free(config->listens);
-}
-
-/* --- Values ----------------------------------------------------------------- */
-
-static int
-parse_number(const char *option, const char *text, uint64_t min, uint64_t max, uint64_t *value,
-	     struct err *err)
-{
-	char *end;
-
-	errno = 0;
-	*value = strtoull(text, &end, 10);
-	if (text[0] < '0' || text[0] > '9' || *end || errno || *value < min || *value > max)
-		return err_set(err, -EINVAL, "%s=%s: must be a number from %llu to %llu", option,
-			       text, (unsigned long long)min, (unsigned long long)max);
-	return 0;
-}
-
-static int
-parse_unsigned(const char *option, const char *text, unsigned min, unsigned max, unsigned *value,
-	       struct err *err)
-{
-	uint64_t v;
-	int ret = parse_number(option, text, min, max, &v, err);
-
-	if (ret == 0)
-		*value = (unsigned)v;
-	return ret;
-}
-
-/* Bytes, with a suffix k, M, G or T in powers of 1024. */
-static int
-parse_size(const char *text, uint64_t *value, struct err *err)
-{
-	static const char suffixes[] = "kmgt";
-	unsigned shift = 0;
-	uint64_t v;
-	char *end;
-
-	errno = 0;
-	v = strtoull(text, &end, 10);
-	if (*end && !end[1]) {
-		char lower = (char)(*end | 0x20);
-		const char *at = strchr(suffixes, lower);
-
-		if (at) {
-			shift = 10 * (unsigned)(at - suffixes + 1);
-			end++;
-		}
-	}
-	if (text[0] < '0' || text[0] > '9' || *end || errno || v > (uint64_t)INT64_MAX >> shift)
-		return err_set(err, -EINVAL,
-			       "size %s: must be bytes, or a number with k, M, G or T, below 8 EiB",
-			       text);
-	*value = v << shift;
-	return 0;
-}
-
-struct word {
-	const char *text;
-	int value;
-};
-
-static int
-parse_word(const char *option, const char *text, const struct word *words, size_t n, int *value,
-	   struct err *err)
-{
-	char choices[128] = "";
-
-	for (size_t i = 0; i < n; i++) {
-		if (strcmp(text, words[i].text) == 0) {
-			*value = words[i].value;
-			return 0;
-		}
-		if (i > 0)
-			strncat(choices, ", ", sizeof(choices) - strlen(choices) - 1);
-		strncat(choices, words[i].text, sizeof(choices) - strlen(choices) - 1);
-	}
-	return err_set(err, -EINVAL, "%s=%s: must be one of %s", option, text, choices);
-}
-
-static int
-check_string(const char *what, const char *text, struct err *err)
-{
-	size_t len = strlen(text);
-
-	if (len > LIMIT_STRING_BYTES)
-		return err_set(err, -EINVAL, "%s of %zu bytes: must be at most %u", what, len,
-			       LIMIT_STRING_BYTES);
-	if (!nbd_string_ok(text, len))
-		return err_set(err, -EINVAL, "%s %s: must be UTF-8", what, text);
-	return 0;
-}
-
-/* --- Targets ---------------------------------------------------------------- */
-
-static int
-target_prop(struct config *config, struct config_target *t, const char *name, const char *value,
-	    struct err *err)
-{
-	struct dev_prop *props = grow(t->props, t->nprops, sizeof(*props));
-
-	if (!props)
-		return no_memory(err);
-	t->props = props;
-	t->props[t->nprops++] = (struct dev_prop){ .name = name, .value = value };
-	return 0;
-}
-
-/*
- * Copies the text up to a lone comma, with ",," as one comma; moves *AT behind
- * it, or makes it NULL at the end.
- */
-static char *
-comma_part(struct config *config, const char **at)
-{
-	char *part = keep(config, *at, strlen(*at));
-	char *out = part;
-	const char *in = *at;
-
-	if (!part)
-		return NULL;
-	while (*in) {
-		if (*in == ',') {
-			if (in[1] != ',')
-				break;
-			in++;
-		}
-		*out++ = *in++;
-	}
-	*out = '\0';
-	*at = *in ? in + 1 : NULL;
-	return part;
-}
-
-/* The end of a leading "WORD" before SEPARATOR, if it is one: no '/' or ','. */
-static char *
-leading_word(char *text, char separator)
-{
-	size_t len = strcspn(text, "=:/,");
-
-	return text[len] == separator ? text + len : NULL;
-}
-
-static int
-target_parse(struct config *config, struct config_target *t, struct err *err)
-{
-	const char *at = t->text;
-	char *path, *end;
-	int ret;
-
-	t->driver = "io_uring";
-	if (t->text[0] == '/' || strncmp(t->text, "./", 2) == 0 || access(t->text, F_OK) == 0)
-		return target_prop(config, t, "path", t->text, err);
-
-	path = comma_part(config, &at);
-	if (!path)
-		return no_memory(err);
-	if ((end = leading_word(path, '='))) {
-		*end = '\0';
-		t->name = path;
-		path = end + 1;
-	}
-	if ((end = leading_word(path, ':'))) {
-		*end = '\0';
-		t->driver = path;
-		path = end + 1;
-	}
-	if (!*path || !*t->driver)
-		return err_set(err, -EINVAL,
-			       "target '%s': must be a path or [NAME=][DRIVER:]PATH[,PROP=VALUE...]",
-			       t->text);
-
-	if (strcmp(t->driver, "mem") == 0) {
-		char digits[24];
-		uint64_t size;
-
-		if ((ret = parse_size(path, &size, err)) < 0) {
-			err_prefix(err, "target %s", t->text);
-			return ret;
-		}
-		snprintf(digits, sizeof(digits), "%llu", (unsigned long long)size);
-		path = keep(config, digits, strlen(digits));
-		ret = path ? target_prop(config, t, "size", path, err) : no_memory(err);
-	} else {
-		ret = target_prop(config, t, "path", path, err);
-	}
-
-	while (ret == 0 && at) {
-		char *prop = comma_part(config, &at);
-
-		if (!prop)
-			return no_memory(err);
-		end = strchr(prop, '=');
-		if (!end || end == prop)
-			return err_set(err, -EINVAL, "target %s: %s: must be PROPERTY=VALUE",
-				       t->text, *prop ? prop : "after the last comma");
-		*end = '\0';
-		ret = target_prop(config, t, prop, end + 1, err);
-	}
-	return ret;
-}
-
-static int
-target_add(struct config *config, const char *text, struct err *err)
-{
-	struct config_target *targets;
-
-	if (config->ntargets == LIMIT_EXPORTS)
-		return err_set(err, -EINVAL, "target %s: at most %u can be served", text,
-			       LIMIT_EXPORTS);
-	targets = grow(config->targets, config->ntargets, sizeof(*targets));
-	if (!targets)
-		return no_memory(err);
-	config->targets = targets;
-	targets[config->ntargets] = (struct config_target){ .text = text, .description = "" };
-	return target_parse(config, &targets[config->ntargets++], err);
-}
-
-/*
- * What blkgate says itself is no property of the operator's: it relies on it, or
- * an option has the say.
- */
-static int
-props_check(const struct config *config, const struct config_target *t, struct err *err)
-{
-	for (unsigned i = 0; i < t->nprops; i++) {
-		const struct dev_prop *p = &t->props[i];
-
-		if (strncmp(p->name, "x-", 2) == 0)
-			return err_set(err, -EINVAL, "target %s: %s=%s: is set by blkgate itself",
-				       t->text, p->name, p->value);
-		if (strcmp(p->name, "num-queues") == 0)
-			return err_set(err, -EINVAL, "target %s: %s=%s: is set by --workers",
-				       t->text, p->name, p->value);
-		if (config->read_only && strcmp(p->name, "read-only") == 0 &&
-		    strcmp(p->value, "true") != 0)
-			return err_set(err, -EINVAL, "target %s: %s=%s: contradicts --read-only",
-				       t->text, p->name, p->value);
-	}
-	return 0;
-}
-
-/* The last component of a path, or the driver's name where there is none. */
-static const char *
-basename_of(const struct config_target *t)
-{
-	for (unsigned i = 0; i < t->nprops; i++) {
-		const char *slash;
-
-		if (strcmp(t->props[i].name, "path") != 0)
-			continue;
-		slash = strrchr(t->props[i].value, '/');
-		return slash && slash[1] ? slash + 1 : t->props[i].value;
-	}
-	return t->driver;
-}
-
-static int
-names_assign(struct config *config, const char *export_name, const char *description,
-	     const char *default_export, struct err *err)
-{
-	int ret;
-
-	if (config->ntargets > 1 && export_name)
-		return err_set(err, -EINVAL,
-			       "--export-name: goes with one TARGET, but there are %u; "
-			       "name each as NAME=TARGET",
-			       config->ntargets);
-	if (config->ntargets > 1 && description)
-		return err_set(err, -EINVAL,
-			       "--description: goes with one TARGET, but there are %u; "
-			       "several can have names, NAME=TARGET, but no descriptions",
-			       config->ntargets);
-	if (export_name)
-		config->targets[0].name = export_name;
-	if (description)
-		config->targets[0].description = description;
-
-	for (unsigned i = 0; i < config->ntargets; i++) {
-		struct config_target *t = &config->targets[i];
-
-		if (!t->name)
-			t->name = config->ntargets == 1 ? "" : basename_of(t);
-		if ((ret = check_string("export name", t->name, err)) < 0 ||
-		    (ret = check_string("description", t->description, err)) < 0)
-			return ret;
-		for (unsigned j = 0; j < i; j++)
-			if (strcmp(t->name, config->targets[j].name) == 0)
-				return err_set(err, -EINVAL,
-					       "targets %s and %s: both would be export \"%s\"; "
-					       "name them as NAME=TARGET",
-					       config->targets[j].text, t->text, t->name);
-	}
-
-	for (unsigned i = 0; default_export; i++) {
-		if (i == config->ntargets)
-			return err_set(err, -EINVAL,
-				       "--default-export=%s: must be the name of an export",
-				       default_export);
-		if (strcmp(config->targets[i].name, default_export) == 0) {
-			config->fallback = i;
-			break;
-		}
-	}
-	return 0;
-}
-
 /* --- Listeners -------------------------------------------------------------- */
 
 static int
 listen_add(struct config *config, struct config_listen listen, struct err *err)
 {
-	struct config_listen *listens = grow(config->listens, config->nlistens, sizeof(*listens));
+	struct config_listen *listens =
+		realloc(config->listens, (config->nlistens + 1) * sizeof(*listens));
 
 	if (!listens)
-		return no_memory(err);
+		return err_set(err, -ENOMEM, "out of memory");
 	config->listens = listens;
 	config->listens[config->nlistens++] = listen;
 	return 0;
@@ -515,141 +160,85 @@ static const struct option options[] = {
 	{ 0 },
 };
 
-static const struct word cache_words[] = {
+static const struct value_word cache_words[] = {
 	{ "writeback", DEV_CACHE_WRITEBACK },	    { "none", DEV_CACHE_NONE },
 	{ "writethrough", DEV_CACHE_WRITETHROUGH }, { "directsync", DEV_CACHE_DIRECTSYNC },
 	{ "unsafe", DEV_CACHE_UNSAFE },
 };
 
-static const struct word discard_words[] = {
+static const struct value_word discard_words[] = {
 	{ "unmap", true },
 	{ "on", true },
 	{ "ignore", false },
 	{ "off", false },
 };
 
-static const struct word detect_words[] = {
+static const struct value_word detect_words[] = {
 	{ "off", DEV_DETECT_OFF },
 	{ "on", DEV_DETECT_ON },
 	{ "unmap", DEV_DETECT_UNMAP },
 };
 
-static const struct word on_error_words[] = {
+static const struct value_word on_error_words[] = {
 	{ "report", BACKEND_REPORT },
 	{ "enospc", BACKEND_ENOSPC },
 	{ "stop", BACKEND_STOP },
 };
 
-static const struct word policy_words[] = {
+static const struct value_word policy_words[] = {
 	{ "rmw", false },
 	{ "strict", true },
 };
 
-static const struct word sparse_words[] = {
+static const struct value_word sparse_words[] = {
 	{ "status", EXPORT_SPARSE_STATUS },
 	{ "zeroes", EXPORT_SPARSE_ZEROES },
 	{ "off", EXPORT_SPARSE_OFF },
 };
 
-struct names {
-	const char *export_name, *description, *default_export;
+/* Options whose value is a number from MIN to MAX, and where it goes. */
+static const struct number {
+	int opt;
+	unsigned min, max;
+	size_t at; /* of an unsigned in struct config */
+} numbers[] = {
+	{ 'e', 0, 1u << 20, offsetof(struct config, clients_max) },
+	{ OPT_MAX_CONNECTIONS, 1, 1u << 20, offsetof(struct config, connections_max) },
+	{ OPT_WORKERS, 1, LIMIT_WORKERS, offsetof(struct config, workers) },
+	{ OPT_POLL, 0, 1000000, offsetof(struct config, poll_us) },
+	{ OPT_SHUTDOWN_TIMEOUT, 0, 86400, offsetof(struct config, shutdown_s) },
 };
 
-static int
-parse_mode(const char *text, unsigned *mode, struct err *err)
+/* The name by which messages call an option: its first one. */
+static const char *
+option_name(int opt)
 {
-	char *end;
-	unsigned long v = strtoul(text, &end, 8);
+	const struct option *o = options;
 
-	if (text[0] < '0' || text[0] > '7' || *end || v > 0777)
-		return err_set(err, -EINVAL, "--socket-mode=%s: must be octal, 0 to 0777", text);
-	*mode = (unsigned)v;
-	return 0;
-}
-
-/* Up to a colon or the end, where it moves *AT: a size from MIN to MAX, or nothing for 0. */
-static int
-size_part(const char *name, const char **at, uint32_t min, uint32_t max, uint32_t *value,
-	  struct err *err)
-{
-	size_t len = strcspn(*at, ":");
-	char text[32];
-	uint64_t v;
-	int ret;
-
-	*value = 0;
-	if (len > 0) {
-		if (len >= sizeof(text))
-			return err_set(err, -EINVAL, "%s %.*s: is no size", name, (int)len, *at);
-		memcpy(text, *at, len);
-		text[len] = '\0';
-		if ((ret = parse_size(text, &v, err)) < 0)
-			return ret;
-		if (v < min || v > max)
-			return err_set(err, -EINVAL, "%s %s: must be from %u to %u bytes", name, text,
-				       min, max);
-		*value = (uint32_t)v;
-	}
-	*at += len;
-	return 0;
-}
-
-/* MIN:PREFERRED:MAX, of which any may be missing. The rules are the protocol's. */
-static int
-parse_block_sizes(const char *text, struct block_sizes *sizes, struct err *err)
-{
-	struct block_sizes s = { 0 };
-	const struct {
-		const char *name;
-		uint32_t min, max, *value;
-	} parts[] = {
-		{ "minimum", 1, 64u << 10, &s.minimum },
-		{ "preferred", 512, LIMIT_PAYLOAD_ADVERTISED, &s.preferred },
-		{ "maximum", 512, LIMIT_PAYLOAD_SERVED, &s.maximum },
-	};
-	const char *at = text;
-	int ret = 0;
-
-	for (size_t i = 0; i < ARRAY_SIZE(parts) && ret == 0; i++) {
-		if (i > 0 && *at != ':')
-			break;
-		at += i > 0;
-		ret = size_part(parts[i].name, &at, parts[i].min, parts[i].max, parts[i].value,
-				err);
-	}
-	if (ret < 0)
-		goto bad;
-	ret = -EINVAL;
-	if (*at)
-		err_set(err, ret, "must be MIN:PREFERRED:MAX");
-	else if (s.minimum && !is_pow2(s.minimum))
-		err_set(err, ret, "minimum %u: must be a power of two", s.minimum);
-	else if (s.preferred && !is_pow2(s.preferred))
-		err_set(err, ret, "preferred %u: must be a power of two", s.preferred);
-	else if (s.preferred && s.preferred < s.minimum)
-		err_set(err, ret, "preferred %u: must not be less than the minimum %u", s.preferred,
-			s.minimum);
-	else if (s.maximum && s.maximum < MAX(s.minimum, s.preferred))
-		err_set(err, ret, "maximum %u: must not be less than the other two", s.maximum);
-	else if (s.maximum && s.minimum && s.maximum % s.minimum)
-		err_set(err, ret, "maximum %u: must be a multiple of the minimum %u", s.maximum,
-			s.minimum);
-	else
-		ret = 0;
-	if (ret == 0) {
-		*sizes = s;
-		return 0;
-	}
-bad:
-	err_prefix(err, "--block-size=%s", text);
-	return ret;
+	while (o->val != opt)
+		o++;
+	return o->name;
 }
 
 static int
-option_apply(struct config *config, struct names *names, int opt, struct err *err)
+number_apply(struct config *config, const struct number *n, const char *text, struct err *err)
+{
+	unsigned *at = (unsigned *)((char *)config + n->at);
+	char name[40];
+
+	snprintf(name, sizeof(name), "--%s", option_name(n->opt));
+	return value_unsigned(name, text, n->min, n->max, at, err);
+}
+
+static int
+option_apply(struct config *config, struct config_names *names, int opt, struct err *err)
 {
 	const char *arg = optarg;
 	int word, ret = 0;
+
+	for (size_t i = 0; i < ARRAY_SIZE(numbers); i++)
+		if (numbers[i].opt == opt)
+			return number_apply(config, &numbers[i], arg, err);
 
 	switch (opt) {
 	case 'r':
@@ -665,39 +254,39 @@ option_apply(struct config *config, struct names *names, int opt, struct err *er
 		names->default_export = arg;
 		break;
 	case OPT_CACHE:
-		ret = parse_word("--cache", arg, cache_words, ARRAY_SIZE(cache_words), &word, err);
+		ret = value_word("--cache", arg, cache_words, ARRAY_SIZE(cache_words), &word, err);
 		if (ret == 0)
 			config->cache = (enum dev_cache)word;
 		break;
 	case OPT_DISCARD:
-		ret = parse_word("--discard", arg, discard_words, ARRAY_SIZE(discard_words), &word,
+		ret = value_word("--discard", arg, discard_words, ARRAY_SIZE(discard_words), &word,
 				 err);
 		if (ret == 0)
 			config->discard = word;
 		break;
 	case OPT_DETECT_ZEROES:
-		ret = parse_word("--detect-zeroes", arg, detect_words, ARRAY_SIZE(detect_words),
+		ret = value_word("--detect-zeroes", arg, detect_words, ARRAY_SIZE(detect_words),
 				 &word, err);
 		if (ret == 0)
 			config->detect_zeroes = (enum dev_detect)word;
 		break;
 	case OPT_ON_ERROR:
-		ret = parse_word("--on-error", arg, on_error_words, ARRAY_SIZE(on_error_words),
+		ret = value_word("--on-error", arg, on_error_words, ARRAY_SIZE(on_error_words),
 				 &word, err);
 		if (ret == 0)
 			config->on_error = (enum backend_policy)word;
 		break;
 	case OPT_BLOCK_SIZE:
-		ret = parse_block_sizes(arg, &config->sizes, err);
+		ret = value_block_sizes("--block-size", arg, &config->sizes, err);
 		break;
 	case OPT_BLOCK_SIZE_POLICY:
-		ret = parse_word("--block-size-policy", arg, policy_words,
+		ret = value_word("--block-size-policy", arg, policy_words,
 				 ARRAY_SIZE(policy_words), &word, err);
 		if (ret == 0)
 			config->strict = word;
 		break;
 	case OPT_SPARSE_READS:
-		ret = parse_word("--sparse-reads", arg, sparse_words, ARRAY_SIZE(sparse_words),
+		ret = value_word("--sparse-reads", arg, sparse_words, ARRAY_SIZE(sparse_words),
 				 &word, err);
 		if (ret == 0)
 			config->sparse = (enum export_sparse)word;
@@ -705,7 +294,7 @@ option_apply(struct config *config, struct names *names, int opt, struct err *er
 	case 'p': {
 		unsigned port;
 
-		ret = parse_unsigned("--port", arg, 0, 65535, &port, err);
+		ret = value_unsigned("--port", arg, 0, 65535, &port, err);
 		if (ret == 0) {
 			config->port = (uint16_t)port;
 			config->port_given = true;
@@ -720,26 +309,10 @@ option_apply(struct config *config, struct names *names, int opt, struct err *er
 		ret = unix_add(config, arg, err);
 		break;
 	case OPT_SOCKET_MODE:
-		ret = parse_mode(arg, &config->socket_mode, err);
+		ret = value_mode("--socket-mode", arg, &config->socket_mode, err);
 		break;
 	case OPT_SINGLE:
 		config->single = true;
-		break;
-	case 'e':
-		ret = parse_unsigned("--shared", arg, 0, 1u << 20, &config->clients_max, err);
-		break;
-	case OPT_MAX_CONNECTIONS:
-		ret = parse_unsigned("--max-connections", arg, 1, 1u << 20, &config->connections_max,
-				     err);
-		break;
-	case OPT_WORKERS:
-		ret = parse_unsigned("--workers", arg, 1, LIMIT_WORKERS, &config->workers, err);
-		break;
-	case OPT_POLL:
-		ret = parse_unsigned("--poll", arg, 0, 1000000, &config->poll_us, err);
-		break;
-	case OPT_SHUTDOWN_TIMEOUT:
-		ret = parse_unsigned("--shutdown-timeout", arg, 0, 86400, &config->shutdown_s, err);
 		break;
 	case OPT_PRINT_URI:
 		config->print_uri = true;
@@ -832,7 +405,7 @@ listeners_settle(struct config *config, struct err *err)
 int
 config_parse(struct config *config, int argc, char **argv, struct err *err)
 {
-	struct names names = { 0 };
+	struct config_names names = { 0 };
 	int opt, ret;
 
 	*config = (struct config){
@@ -857,13 +430,16 @@ config_parse(struct config *config, int argc, char **argv, struct err *err)
 		return err_set(err, -EINVAL,
 			       "no TARGET: name a disk image, a block device or mem:SIZE");
 	for (; optind < argc; optind++)
-		if ((ret = target_add(config, argv[optind], err)) < 0)
+		if ((ret = config_target_add(config, argv[optind], err)) < 0)
 			return ret;
-	for (unsigned i = 0; i < config->ntargets; i++)
-		if ((ret = props_check(config, &config->targets[i], err)) < 0)
-			return ret;
-	if ((ret = names_assign(config, names.export_name, names.description,
-				names.default_export, err)) < 0)
+	if ((ret = config_targets_settle(config, &names, err)) < 0)
 		return ret;
 	return listeners_settle(config, err);
+}
+
+void
+config_release(struct config *config)
+{
+	config_targets_release(config);
+	free(config->listens);
 }

@@ -52,6 +52,7 @@ const char config_usage[] =
 	"      --single               serve one connection on standard input and output\n"
 	"  -e, --shared N             clients per export (no limit)\n"
 	"      --max-connections N    connections in all (100)\n"
+	"      --handshake-limit N    seconds a client has to negotiate, 0 for ever (10)\n"
 	"      --workers N            threads (one per CPU)\n"
 	"      --poll N               microseconds to look for work before sleeping (0)\n"
 	"      --shutdown-timeout N   seconds to finish in after SIGTERM (10)\n"
@@ -120,6 +121,7 @@ enum {
 	OPT_SOCKET_MODE,
 	OPT_SINGLE,
 	OPT_MAX_CONNECTIONS,
+	OPT_HANDSHAKE_LIMIT,
 	OPT_WORKERS,
 	OPT_POLL,
 	OPT_SHUTDOWN_TIMEOUT,
@@ -150,6 +152,8 @@ static const struct option options[] = {
 	{ "single", no_argument, NULL, OPT_SINGLE },
 	{ "shared", required_argument, NULL, 'e' },
 	{ "max-connections", required_argument, NULL, OPT_MAX_CONNECTIONS },
+	{ "handshake-limit", required_argument, NULL, OPT_HANDSHAKE_LIMIT },
+	{ "timeout", required_argument, NULL, OPT_HANDSHAKE_LIMIT },
 	{ "workers", required_argument, NULL, OPT_WORKERS },
 	{ "poll", required_argument, NULL, OPT_POLL },
 	{ "shutdown-timeout", required_argument, NULL, OPT_SHUTDOWN_TIMEOUT },
@@ -204,6 +208,7 @@ static const struct number {
 } numbers[] = {
 	{ 'e', 0, 1u << 20, offsetof(struct config, clients_max) },
 	{ OPT_MAX_CONNECTIONS, 1, 1u << 20, offsetof(struct config, connections_max) },
+	{ OPT_HANDSHAKE_LIMIT, 0, 3600, offsetof(struct config, handshake_s) },
 	{ OPT_WORKERS, 1, LIMIT_WORKERS, offsetof(struct config, workers) },
 	{ OPT_POLL, 0, 1000000, offsetof(struct config, poll_us) },
 	{ OPT_SHUTDOWN_TIMEOUT, 0, 86400, offsetof(struct config, shutdown_s) },
@@ -413,6 +418,7 @@ config_parse(struct config *config, int argc, char **argv, struct err *err)
 		.socket_mode = 0600,
 		.discard = true,
 		.connections_max = LIMIT_CONNECTIONS,
+		.handshake_s = LIMIT_HANDSHAKE_S,
 		.shutdown_s = LIMIT_SHUTDOWN_S,
 	};
 

@@ -13,8 +13,8 @@
 
 /* --- Handshake -------------------------------------------------------------- */
 
-/* The whole handshake; QEMU has the same figure. */
-#define LIMIT_HANDSHAKE_NS LIMIT_MS(10000)
+/* The whole handshake, default of --handshake-limit; QEMU has the same figure. */
+#define LIMIT_HANDSHAKE_S 10u
 /* Data of one option; the largest legal GO is about 135 KiB. */
 #define LIMIT_OPTION_BYTES (256u << 10)
 /* Options of one handshake; clients list with two options per export. */

@@ -510,6 +510,7 @@ server_start(struct server *s, struct err *err)
 		return ret;
 	s->conn_owner = (struct conn_owner){
 		.loop = s->loop,
+		.handshake_ns = LIMIT_MS(1000) * s->config.handshake_s,
 		.negotiated = conn_negotiated,
 		.closed = conn_closed,
 	};

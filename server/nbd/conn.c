@@ -414,7 +414,8 @@ conn_main(void *arg)
 	log_debug("connection conn=%llu peer=%s worker=%u", (unsigned long long)conn->id,
 		  conn->peer, worker_index(conn->worker));
 	/* Armed first: a worker that drains already makes it shorter. */
-	loop_timer_arm(loop, &conn->timer, LIMIT_HANDSHAKE_NS, handshake_late);
+	if (conn->owner->handshake_ns > 0)
+		loop_timer_arm(loop, &conn->timer, conn->owner->handshake_ns, handshake_late);
 	conn->negotiating = true;
 	worker_enter(conn->worker, &conn->session);
 	ret = handshake_co_run(conn);

@@ -33,6 +33,7 @@ struct conn;
 
 struct conn_owner {
 	struct loop *loop;
+	uint64_t handshake_ns; /* how long a handshake may last in all; 0: no limit */
 	void (*negotiated)(struct conn_owner *owner, struct conn *conn);
 	void (*closed)(struct conn_owner *owner, struct conn *conn);
 };

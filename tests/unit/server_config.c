@@ -112,6 +112,7 @@ START_TEST(defaults)
 	ck_assert_uint_eq(config.workers, 0);
 	ck_assert_uint_eq(config.clients_max, 0);
 	ck_assert_uint_eq(config.connections_max, 100);
+	ck_assert_uint_eq(config.handshake_s, 10);
 	ck_assert_uint_eq(config.shutdown_s, 10);
 	ck_assert_uint_eq(config.verbose, 0);
 	ck_assert_str_eq(target(0)->name, "");
@@ -197,6 +198,10 @@ START_TEST(every_option)
 	ck_assert_uint_eq(config.socket_mode, 0666);
 	ck_assert(config.private_socket && !config.default_listen);
 	ck_assert_uint_eq(config.nlistens, 0);
+	good("--handshake-limit=5 /disk");
+	ck_assert_uint_eq(config.handshake_s, 5);
+	good("--timeout 0 /disk");
+	ck_assert_uint_eq(config.handshake_s, 0);
 	good("--single /disk");
 	ck_assert(config.single && config.nlistens == 0 && !config.default_listen);
 	good("-r -- /disk");
@@ -231,8 +236,8 @@ START_TEST(usage_names_every_option)
 		"--read-only", "--export-name", "--description", "--default-export", "--cache",
 		"--discard", "--detect-zeroes", "--on-error", "--port", "--bind", "--socket",
 		"--unix", "--socket-mode", "--single", "--shared", "--max-connections",
-		"--workers", "--poll", "--shutdown-timeout", "--print-uri", "--block-size ",
-		"--block-size-policy", "--sparse-reads",
+		"--handshake-limit", "--workers", "--poll", "--shutdown-timeout", "--print-uri",
+		"--block-size ", "--block-size-policy", "--sparse-reads",
 		"--verbose", "--version", "--help",
 	};
 	unsigned found = 0;
@@ -253,6 +258,7 @@ START_TEST(numbers)
 		{ "--port", "0", "-1", "65535", "65536" },
 		{ "--shared", "0", "-1", "1048576", "1048577" },
 		{ "--max-connections", "1", "0", "1048576", "1048577" },
+		{ "--handshake-limit", "0", "-1", "3600", "3601" },
 		{ "--workers", "1", "0", "256", "257" },
 		{ "--poll", "0", "-1", "1000000", "1000001" },
 		{ "--shutdown-timeout", "0", "-1", "86400", "86401" },

@@ -1,0 +1,260 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * server_conn.c - how long a handshake may take, in virtual time.
+ * Covers: HS-7
+ */
+#include "server/nbd/conn.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <sys/socket.h>
+
+#include "base/endian.h"
+#include "server/log.h"
+#include "tests/lib/unit.h"
+#include "tests/lib/unit_loop.h"
+
+#define PAYLOAD_BYTES LIMIT_PAYLOAD_WORKER_MIN
+#define YEAR (365 * 24 * 3600 * UNIT_SECOND)
+
+static struct export export = { .name = "disk", .description = "" };
+static struct export_set set = { .exports = &export, .count = 1, .fallback = &export };
+static struct worker *worker;
+static struct unit_loop u; /* the worker's loop, which is the owner's as well */
+static struct conn_owner owner;
+static struct conn *conn;
+static bool is_negotiated, is_closed, is_stopped;
+static int peer;
+static size_t received; /* bytes */
+
+static void
+negotiated(struct conn_owner *o, struct conn *c)
+{
+	ck_assert(!is_negotiated && !is_closed);
+	is_negotiated = true;
+}
+
+static void
+gone(struct conn_owner *o, struct conn *c)
+{
+	ck_assert(!is_closed);
+	is_closed = true;
+}
+
+static uint64_t
+virtual_now(void *arg)
+{
+	return u.now;
+}
+
+/* Whatever the server has sent so far; whether it has hung up. */
+static bool
+hung_up(void)
+{
+	char buf[4096];
+	ssize_t n;
+
+	unit_loop_turns(&u, 8);
+	while ((n = recv(peer, buf, sizeof(buf), MSG_DONTWAIT)) > 0)
+		received += (size_t)n;
+	return n == 0 || errno != EAGAIN;
+}
+
+static void
+start(uint64_t handshake_ns)
+{
+	static const struct dev_prop size = { "size", "1048576" };
+	static const struct dev_config config = { .driver = "mem", .props = &size, .nprops = 1 };
+	struct err err;
+	int sv[2];
+
+	log_init(LOG_ERROR);
+	signal(SIGPIPE, SIG_IGN);
+	ck_assert_int_eq(dev_open(&export.dev, &config, &err), 0);
+	export.size_bytes = export.dev->size_bytes;
+	export_set_sizes(&export, &(struct block_sizes){ 0 });
+	backend_init(&export.backend, export.name, export.dev, BACKEND_REPORT, BACKEND_REPORT);
+	ck_assert_msg(worker_new(&worker, 0, &set, PAYLOAD_BYTES, false, &err) == 0, "%s",
+		      err.text);
+	u.loop = worker_loop(worker);
+	u.now = UNIT_SECOND;
+	ck_assert_int_eq(loop_attach(u.loop, &err), 0);
+	loop_set_clock(u.loop, virtual_now, NULL);
+
+	owner = (struct conn_owner){
+		.loop = u.loop,
+		.handshake_ns = handshake_ns,
+		.negotiated = negotiated,
+		.closed = gone,
+	};
+	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sv), 0);
+	peer = sv[1];
+	ck_assert_int_eq(conn_new(&conn, 1, sv[0], sv[0], "peer", worker, &set, &owner), 0);
+	conn_start(conn);
+	ck_assert(!hung_up());
+	ck_assert_uint_eq(received, NBD_GREETING_BYTES);
+}
+
+static void
+stopped(struct loop_call *call)
+{
+	is_stopped = true;
+}
+
+static void
+finish(void)
+{
+	struct loop_call call;
+
+	close(peer);
+	unit_loop_until(&u, &is_closed);
+	conn_free(conn);
+	ck_assert_uint_eq(export.clients, 0);
+	worker_stop(worker, u.loop, &call, stopped);
+	unit_loop_until(&u, &is_stopped);
+	loop_detach(u.loop);
+	worker_free(worker);
+	backend_fini(&export.backend);
+	dev_close(export.dev);
+}
+
+static void
+say(const void *bytes, size_t len)
+{
+	ck_assert_int_eq(send(peer, bytes, len, MSG_NOSIGNAL), (ssize_t)len);
+}
+
+static void
+say_flags(void)
+{
+	uint8_t flags[4];
+
+	put_be32(flags, NBD_FLAG_FIXED_NEWSTYLE | NBD_FLAG_NO_ZEROES);
+	say(flags, sizeof(flags));
+}
+
+static void
+option_header(uint8_t header[NBD_OPTION_BYTES], enum nbd_opt opt, uint32_t len)
+{
+	put_be64(header, NBD_OPTION_MAGIC);
+	put_be32(header + 8, opt);
+	put_be32(header + 12, len);
+}
+
+/* An option without data gets its answer. */
+static void
+check_lists(void)
+{
+	uint8_t header[NBD_OPTION_BYTES];
+	size_t before;
+
+	ck_assert(!hung_up());
+	before = received;
+	option_header(header, NBD_OPT_LIST, 0);
+	say(header, sizeof(header));
+	ck_assert(!hung_up());
+	ck_assert(received > before);
+}
+
+START_TEST(silence)
+{
+	start(7 * UNIT_SECOND);
+	unit_loop_pass(&u, 7 * UNIT_SECOND - 1);
+	ck_assert(!hung_up());
+	unit_loop_pass(&u, 1);
+	ck_assert(hung_up() && is_closed && !is_negotiated);
+	finish();
+}
+END_TEST
+
+/* One option after the other, a byte at a time: there is progress all the time. */
+START_TEST(progress_earns_no_time)
+{
+	uint8_t header[NBD_OPTION_BYTES];
+	size_t answered = 0;
+
+	start(20 * UNIT_SECOND);
+	say_flags();
+	option_header(header, NBD_OPT_LIST, 0);
+	for (unsigned i = 1; i < 200; i++) {
+		unit_loop_pass(&u, UNIT_SECOND / 10);
+		ck_assert_msg(!hung_up(), "after %u tenths of a second", i);
+		say(&header[(i - 1) % sizeof(header)], 1);
+	}
+	answered = received;
+	ck_assert(answered > NBD_GREETING_BYTES);
+	unit_loop_pass(&u, UNIT_SECOND / 10);
+	ck_assert(hung_up() && is_closed);
+	finish();
+}
+END_TEST
+
+START_TEST(no_limit)
+{
+	start(0);
+	unit_loop_pass(&u, YEAR);
+	ck_assert(!hung_up());
+	say_flags();
+	check_lists();
+	unit_loop_pass(&u, YEAR);
+	check_lists();
+	finish();
+}
+END_TEST
+
+/* What has been begun must go on, whatever the limit of the whole. */
+START_TEST(no_limit_but_a_stall)
+{
+	uint8_t header[NBD_OPTION_BYTES];
+
+	start(0);
+	say_flags();
+	check_lists();
+	option_header(header, NBD_OPT_LIST, 0);
+	say(header, 1);
+	ck_assert(!hung_up());
+	unit_loop_pass(&u, LIMIT_STALL_NS - 1);
+	ck_assert(!hung_up());
+	unit_loop_pass(&u, 1);
+	ck_assert(hung_up() && is_closed);
+	finish();
+}
+END_TEST
+
+START_TEST(no_limit_but_the_end_of_the_server)
+{
+	start(0);
+	say_flags();
+	check_lists();
+	unit_loop_pass(&u, YEAR);
+	worker_drain(worker);
+	ck_assert(!hung_up());
+	unit_loop_pass(&u, LIMIT_HANDSHAKE_LINGER_NS - 1);
+	ck_assert(!hung_up());
+	unit_loop_pass(&u, 1);
+	unit_loop_pass(&u, LIMIT_LINGER_NS); /* after which it has been said goodbye to */
+	ck_assert(hung_up() && is_closed);
+	finish();
+}
+END_TEST
+
+START_TEST(in_time)
+{
+	uint8_t go[NBD_OPTION_BYTES + 6] = { 0 };
+
+	start(7 * UNIT_SECOND);
+	say_flags();
+	unit_loop_pass(&u, 7 * UNIT_SECOND - 1);
+	option_header(go, NBD_OPT_GO, 6); /* an empty name, no wishes */
+	say(go, sizeof(go));
+	ck_assert(!hung_up());
+	ck_assert(is_negotiated);
+	ck_assert_uint_eq(export.clients, 1);
+	unit_loop_pass(&u, YEAR);
+	ck_assert(!hung_up() && !is_closed);
+	finish();
+}
+END_TEST
+
+UNIT_MAIN_IF(unit_loop_possible(), silence, progress_earns_no_time, no_limit, no_limit_but_a_stall,
+	     no_limit_but_the_end_of_the_server, in_time)

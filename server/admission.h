@@ -6,25 +6,32 @@
  *    Of those inside only so many may be negotiating, so that silent clients
  *    leave room for those who talk.
  * 2. Who finds no place waits; nobody looks for one again and again.
- * 3. Context: main's loop.
+ * 3. A shortage is logged if there still is one a second after it began, and its
+ *    end when it has been over for a second: not how often it comes and goes in
+ *    between.
+ * 4. Context: main's loop.
  */
 #ifndef SERVER_ADMISSION_H
 #define SERVER_ADMISSION_H
 
 #include <stdbool.h>
-#include <stdint.h>
 
 #include "blk/co_lock.h"
 #include "blk/loop.h"
+
+/* Of places of one kind: whether there is one, and what the log says about that. */
+struct admission_shortage {
+	bool is, said;
+	struct loop_timer timer; /* when they differ: until it is said */
+};
 
 struct admission {
 	struct loop *loop;
 	unsigned conns_max, handshakes_max;
 	unsigned conns, handshakes; /* inside; of these, still negotiating */
 	bool closed;		    /* nobody is admitted any more */
-	bool full;		    /* no place; when that was so for the last time */
-	uint64_t full_ns;
 	struct co_waitq waiting;
+	struct admission_shortage of_conns, of_handshakes;
 };
 
 void admission_init(struct admission *a, struct loop *loop, unsigned conns_max,

@@ -4,7 +4,8 @@
  *
  * The path: config_parse() runs getopt over the options, one row of options[]
  * each; what is left are TARGETs (config_target.c); then what options say
- * together is looked at: config_targets_settle(), listeners_settle().
+ * together is looked at: config_targets_settle(), places_settle(),
+ * listeners_settle().
  */
 #include "config.h"
 
@@ -52,6 +53,7 @@ const char config_usage[] =
 	"      --single               serve one connection on standard input and output\n"
 	"  -e, --shared N             clients per export (no limit)\n"
 	"      --max-connections N    connections in all (100)\n"
+	"      --max-handshakes N     of these, still negotiating (half of them)\n"
 	"      --handshake-limit N    seconds a client has to negotiate, 0 for ever (10)\n"
 	"      --workers N            threads (one per CPU)\n"
 	"      --poll N               microseconds to look for work before sleeping (0)\n"
@@ -121,6 +123,7 @@ enum {
 	OPT_SOCKET_MODE,
 	OPT_SINGLE,
 	OPT_MAX_CONNECTIONS,
+	OPT_MAX_HANDSHAKES,
 	OPT_HANDSHAKE_LIMIT,
 	OPT_WORKERS,
 	OPT_POLL,
@@ -152,6 +155,7 @@ static const struct option options[] = {
 	{ "single", no_argument, NULL, OPT_SINGLE },
 	{ "shared", required_argument, NULL, 'e' },
 	{ "max-connections", required_argument, NULL, OPT_MAX_CONNECTIONS },
+	{ "max-handshakes", required_argument, NULL, OPT_MAX_HANDSHAKES },
 	{ "handshake-limit", required_argument, NULL, OPT_HANDSHAKE_LIMIT },
 	{ "timeout", required_argument, NULL, OPT_HANDSHAKE_LIMIT },
 	{ "workers", required_argument, NULL, OPT_WORKERS },
@@ -208,6 +212,7 @@ static const struct number {
 } numbers[] = {
 	{ 'e', 0, 1u << 20, offsetof(struct config, clients_max) },
 	{ OPT_MAX_CONNECTIONS, 1, 1u << 20, offsetof(struct config, connections_max) },
+	{ OPT_MAX_HANDSHAKES, 1, 1u << 20, offsetof(struct config, handshakes_max) },
 	{ OPT_HANDSHAKE_LIMIT, 0, 3600, offsetof(struct config, handshake_s) },
 	{ OPT_WORKERS, 1, LIMIT_WORKERS, offsetof(struct config, workers) },
 	{ OPT_POLL, 0, 1000000, offsetof(struct config, poll_us) },
@@ -407,6 +412,20 @@ listeners_settle(struct config *config, struct err *err)
 	return 0;
 }
 
+/* Handshakes are some of the connections; half of them unless somebody says. */
+static int
+places_settle(struct config *config, struct err *err)
+{
+	if (config->handshakes_max == 0)
+		config->handshakes_max = MAX(config->connections_max / 2, 1u);
+	if (config->handshakes_max > config->connections_max)
+		return err_set(err, -EINVAL,
+			       "--max-handshakes=%u: must be at most --max-connections=%u, of "
+			       "which they are some",
+			       config->handshakes_max, config->connections_max);
+	return 0;
+}
+
 int
 config_parse(struct config *config, int argc, char **argv, struct err *err)
 {
@@ -438,7 +457,8 @@ config_parse(struct config *config, int argc, char **argv, struct err *err)
 	for (; optind < argc; optind++)
 		if ((ret = config_target_add(config, argv[optind], err)) < 0)
 			return ret;
-	if ((ret = config_targets_settle(config, &names, err)) < 0)
+	if ((ret = config_targets_settle(config, &names, err)) < 0 ||
+	    (ret = places_settle(config, err)) < 0)
 		return ret;
 	return listeners_settle(config, err);
 }

@@ -57,6 +57,7 @@ struct config {
 	unsigned poll_us; /* before a worker sleeps, at most; 0: never */
 	unsigned clients_max; /* per export; 0: no limit */
 	unsigned connections_max;
+	unsigned handshakes_max; /* of these; at most all of them */
 	unsigned handshake_s; /* 0: no limit */
 	unsigned shutdown_s;
 	bool print_uri;

@@ -477,8 +477,10 @@ server_open(struct server *s, struct err *err)
 	if ((ret = listener_open(&s->listeners, &s->config, err)) < 0 ||
 	    (ret = loop_new(&s->loop, err)) < 0)
 		return ret;
-	admission_init(&s->admission, s->loop, s->config.connections_max,
-		       MAX(s->config.connections_max / 2, 1u));
+	/* With --single there is nobody to wait, so nobody needs to hear of it. */
+	admission_init(&s->admission, s->loop,
+		       s->config.single ? UINT_MAX : s->config.connections_max,
+		       s->config.single ? UINT_MAX : s->config.handshakes_max);
 	for (unsigned i = 0; i < s->nseats; i++)
 		if ((ret = seat_new(s, i, err)) < 0)
 			return ret;

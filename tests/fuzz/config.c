@@ -47,8 +47,8 @@ check_config(const struct config *c)
 			check(strcmp(t->name, c->targets[k].name) != 0, "two of one name");
 	}
 	check(c->single || c->nlistens > 0 || c->private_socket, "nobody would listen");
-	check(c->socket_mode <= 0777 && c->connections_max >= 1 && c->workers <= LIMIT_WORKERS,
-	      "limits");
+	check(c->socket_mode <= 0777 && c->workers <= LIMIT_WORKERS, "limits");
+	check(c->handshakes_max >= 1 && c->handshakes_max <= c->connections_max, "places");
 }
 
 int

@@ -112,6 +112,7 @@ START_TEST(defaults)
 	ck_assert_uint_eq(config.workers, 0);
 	ck_assert_uint_eq(config.clients_max, 0);
 	ck_assert_uint_eq(config.connections_max, 100);
+	ck_assert_uint_eq(config.handshakes_max, 50);
 	ck_assert_uint_eq(config.handshake_s, 10);
 	ck_assert_uint_eq(config.shutdown_s, 10);
 	ck_assert_uint_eq(config.verbose, 0);
@@ -236,8 +237,9 @@ START_TEST(usage_names_every_option)
 		"--read-only", "--export-name", "--description", "--default-export", "--cache",
 		"--discard", "--detect-zeroes", "--on-error", "--port", "--bind", "--socket",
 		"--unix", "--socket-mode", "--single", "--shared", "--max-connections",
-		"--handshake-limit", "--workers", "--poll", "--shutdown-timeout", "--print-uri",
-		"--block-size ", "--block-size-policy", "--sparse-reads",
+		"--max-handshakes", "--handshake-limit", "--workers", "--poll",
+		"--shutdown-timeout", "--print-uri", "--block-size ", "--block-size-policy",
+		"--sparse-reads",
 		"--verbose", "--version", "--help",
 	};
 	unsigned found = 0;
@@ -287,6 +289,43 @@ START_TEST(numbers)
 			bad(text, o, nonsense[k], "number");
 		}
 	}
+}
+END_TEST
+
+START_TEST(places)
+{
+	static const struct {
+		const char *options;
+		unsigned connections, handshakes;
+	} table[] = {
+		{ "--max-connections=1", 1, 1 },
+		{ "--max-connections=2", 2, 1 },
+		{ "--max-connections=3", 3, 1 },
+		{ "--max-connections=1000", 1000, 500 },
+		{ "--max-handshakes=7", 100, 7 },
+		{ "--max-handshakes=100", 100, 100 },
+		{ "--max-handshakes=200 --max-connections=200", 200, 200 },
+		{ "--max-connections=3 --max-handshakes=2", 3, 2 },
+		{ "--max-handshakes=1048576 --max-connections=1048576", 1048576, 1048576 },
+		{ "--max-handshakes=9 --max-handshakes=2 --max-connections=4", 4, 2 },
+	};
+	char text[100];
+
+	for (size_t i = 0; i < ARRAY_SIZE(table); i++) {
+		snprintf(text, sizeof(text), "%s /disk", table[i].options);
+		good(text);
+		ck_assert_uint_eq(config.connections_max, table[i].connections);
+		ck_assert_uint_eq(config.handshakes_max, table[i].handshakes);
+	}
+	bad("--max-handshakes=0 /disk", "--max-handshakes=0", "from 1 to 1048576");
+	bad("--max-handshakes=1048577 /disk", "--max-handshakes=1048577", "from 1 to 1048576");
+	bad("--max-handshakes= /disk", "--max-handshakes=:", "number");
+	/* More than all: whichever of the two is meant, both are named. */
+	bad("--max-handshakes=101 /disk", "--max-handshakes=101", "--max-connections=100");
+	bad("--max-connections=3 --max-handshakes=4 /disk", "--max-handshakes=4",
+	    "--max-connections=3");
+	bad("--max-handshakes=4 --max-connections=3 /disk", "--max-handshakes=4",
+	    "--max-connections=3");
 }
 END_TEST
 
@@ -637,7 +676,8 @@ START_TEST(listeners)
 }
 END_TEST
 
-UNIT_MAIN(defaults, every_option, help_and_version, usage_names_every_option, numbers,
-	  words_and_modes, block_sizes, wrong_options, target_grammar, target_of_an_existing_file, wrong_targets,
+UNIT_MAIN(defaults, every_option, help_and_version, usage_names_every_option, numbers, places,
+	  words_and_modes, block_sizes, wrong_options, target_grammar, target_of_an_existing_file,
+	  wrong_targets,
 	  names_of_several, default_export, options_for_one_target, strings_of_the_protocol,
 	  too_many_targets, listeners)

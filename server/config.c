@@ -5,12 +5,13 @@
  * The path: config_parse() runs getopt over the options, one row of options[]
  * each; what is left are TARGETs (config_target.c); then what options say
  * together is looked at: config_targets_settle(), places_settle(),
- * listeners_settle().
+ * tcp_settle(), listeners_settle().
  */
 #include "config.h"
 
 #include <errno.h>
 #include <getopt.h>
+#include <limits.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -55,6 +56,12 @@ const char config_usage[] =
 	"      --max-connections N    connections in all (100)\n"
 	"      --max-handshakes N     of these, still negotiating (half of them)\n"
 	"      --handshake-limit N    seconds a client has to negotiate, 0 for ever (10)\n"
+	"      --keepalive IDLE[:INTERVAL[:COUNT]]\n"
+	"                             seconds of silence until a TCP client is asked whether\n"
+	"                             it is there, between attempts, and how many, or off\n"
+	"                             (60:10:6)\n"
+	"      --tcp-user-timeout N   seconds for it to confirm what is sent, 0 for the\n"
+	"                             kernel's own (120, or what keepalive comes to)\n"
 	"      --workers N            threads (one per CPU)\n"
 	"      --poll N               microseconds to look for work before sleeping (0)\n"
 	"      --shutdown-timeout N   seconds to finish in after SIGTERM (10)\n"
@@ -125,6 +132,8 @@ enum {
 	OPT_MAX_CONNECTIONS,
 	OPT_MAX_HANDSHAKES,
 	OPT_HANDSHAKE_LIMIT,
+	OPT_KEEPALIVE,
+	OPT_TCP_USER_TIMEOUT,
 	OPT_WORKERS,
 	OPT_POLL,
 	OPT_SHUTDOWN_TIMEOUT,
@@ -158,6 +167,8 @@ static const struct option options[] = {
 	{ "max-handshakes", required_argument, NULL, OPT_MAX_HANDSHAKES },
 	{ "handshake-limit", required_argument, NULL, OPT_HANDSHAKE_LIMIT },
 	{ "timeout", required_argument, NULL, OPT_HANDSHAKE_LIMIT },
+	{ "keepalive", required_argument, NULL, OPT_KEEPALIVE },
+	{ "tcp-user-timeout", required_argument, NULL, OPT_TCP_USER_TIMEOUT },
 	{ "workers", required_argument, NULL, OPT_WORKERS },
 	{ "poll", required_argument, NULL, OPT_POLL },
 	{ "shutdown-timeout", required_argument, NULL, OPT_SHUTDOWN_TIMEOUT },
@@ -214,6 +225,8 @@ static const struct number {
 	{ OPT_MAX_CONNECTIONS, 1, 1u << 20, offsetof(struct config, connections_max) },
 	{ OPT_MAX_HANDSHAKES, 1, 1u << 20, offsetof(struct config, handshakes_max) },
 	{ OPT_HANDSHAKE_LIMIT, 0, 3600, offsetof(struct config, handshake_s) },
+	{ OPT_TCP_USER_TIMEOUT, 0, LIMIT_UNCONFIRMED_MAX_S,
+	  offsetof(struct config, tcp.user_timeout_s) },
 	{ OPT_WORKERS, 1, LIMIT_WORKERS, offsetof(struct config, workers) },
 	{ OPT_POLL, 0, 1000000, offsetof(struct config, poll_us) },
 	{ OPT_SHUTDOWN_TIMEOUT, 0, 86400, offsetof(struct config, shutdown_s) },
@@ -238,6 +251,36 @@ number_apply(struct config *config, const struct number *n, const char *text, st
 
 	snprintf(name, sizeof(name), "--%s", option_name(n->opt));
 	return value_unsigned(name, text, n->min, n->max, at, err);
+}
+
+/* Parts that are left out have their defaults, whatever was said before. */
+static int
+keepalive_parse(const char *text, struct config_tcp *tcp, struct err *err)
+{
+	static const unsigned max[] = { LIMIT_KEEPALIVE_MAX_S, LIMIT_KEEPALIVE_MAX_S,
+					LIMIT_KEEPALIVE_MAX_PROBES };
+	unsigned parts[] = { 0, LIMIT_KEEPALIVE_INTERVAL_S, LIMIT_KEEPALIVE_PROBES };
+	const char *at = text;
+	bool ok = true, more = strcmp(text, "off") != 0;
+
+	for (size_t i = 0; i < ARRAY_SIZE(parts) && ok && more; i++) {
+		char *end;
+		unsigned long v = strtoul(at, &end, 10); /* ULONG_MAX if it is too long */
+
+		ok = *at >= '0' && *at <= '9' && v >= 1 && v <= max[i] && (*end == ':' || !*end);
+		parts[i] = (unsigned)v;
+		more = *end == ':';
+		at = end + 1;
+	}
+	if (!ok || more)
+		return err_set(err, -EINVAL,
+			       "--keepalive=%s: must be off, or IDLE[:INTERVAL[:COUNT]], two "
+			       "numbers of seconds from 1 to %u and one from 1 to %u",
+			       text, LIMIT_KEEPALIVE_MAX_S, LIMIT_KEEPALIVE_MAX_PROBES);
+	tcp->keepalive_idle_s = parts[0];
+	tcp->keepalive_interval_s = parts[1];
+	tcp->keepalive_probes = parts[2];
+	return 0;
 }
 
 static int
@@ -323,6 +366,9 @@ option_apply(struct config *config, struct config_names *names, int opt, struct 
 		break;
 	case OPT_SINGLE:
 		config->single = true;
+		break;
+	case OPT_KEEPALIVE:
+		ret = keepalive_parse(arg, &config->tcp, err);
 		break;
 	case OPT_PRINT_URI:
 		config->print_uri = true;
@@ -426,6 +472,21 @@ places_settle(struct config *config, struct err *err)
 	return 0;
 }
 
+/*
+ * The kernel lets TCP_USER_TIMEOUT decide for a silent client too, and forgets
+ * the number of probes: so it is what these come to, unless somebody says.
+ */
+static void
+tcp_settle(struct config_tcp *tcp)
+{
+	uint64_t s = (uint64_t)tcp->keepalive_interval_s * tcp->keepalive_probes;
+
+	if (tcp->user_timeout_s != UINT_MAX)
+		return;
+	s = tcp->keepalive_idle_s ? s + tcp->keepalive_idle_s : LIMIT_UNCONFIRMED_S;
+	tcp->user_timeout_s = (unsigned)MIN(s, (uint64_t)LIMIT_UNCONFIRMED_MAX_S);
+}
+
 int
 config_parse(struct config *config, int argc, char **argv, struct err *err)
 {
@@ -439,6 +500,12 @@ config_parse(struct config *config, int argc, char **argv, struct err *err)
 		.connections_max = LIMIT_CONNECTIONS,
 		.handshake_s = LIMIT_HANDSHAKE_S,
 		.shutdown_s = LIMIT_SHUTDOWN_S,
+		.tcp = {
+			.keepalive_idle_s = LIMIT_KEEPALIVE_IDLE_S,
+			.keepalive_interval_s = LIMIT_KEEPALIVE_INTERVAL_S,
+			.keepalive_probes = LIMIT_KEEPALIVE_PROBES,
+			.user_timeout_s = UINT_MAX, /* not given */
+		},
 	};
 
 	optind = 0; /* anew, whatever was left in the middle: getopt(3), NOTES */
@@ -460,6 +527,7 @@ config_parse(struct config *config, int argc, char **argv, struct err *err)
 	if ((ret = config_targets_settle(config, &names, err)) < 0 ||
 	    (ret = places_settle(config, err)) < 0)
 		return ret;
+	tcp_settle(&config->tcp);
 	return listeners_settle(config, err);
 }
 

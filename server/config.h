@@ -32,6 +32,13 @@ struct config_listen {
 	const char *host;      /* NULL: loopback, v4 and v6 */
 };
 
+/* How soon a TCP client that is gone without a word is given up. */
+struct config_tcp {
+	unsigned keepalive_idle_s; /* 0: it is never asked whether it is there */
+	unsigned keepalive_interval_s, keepalive_probes;
+	unsigned user_timeout_s; /* TCP_USER_TIMEOUT; 0: the kernel's own */
+};
+
 struct config {
 	enum config_action action;
 	struct config_target *targets;
@@ -60,6 +67,7 @@ struct config {
 	unsigned handshakes_max; /* of these; at most all of them */
 	unsigned handshake_s; /* 0: no limit */
 	unsigned shutdown_s;
+	struct config_tcp tcp;
 	bool print_uri;
 	unsigned verbose;
 	void *memory; /* list of owned strings */

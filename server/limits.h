@@ -7,6 +7,8 @@
 #ifndef SERVER_LIMITS_H
 #define SERVER_LIMITS_H
 
+#include <stdint.h>
+
 #include "blk/buf.h"
 
 #define LIMIT_MS(ms) ((uint64_t)(ms) * 1000000u)
@@ -95,14 +97,18 @@
 #define LIMIT_CACHE_READS 1u
 
 /*
- * A TCP peer that is gone without a word: silence until it is asked, how often,
- * how many times; and as long for what it does not confirm.
+ * A TCP peer that is gone without a word, defaults of --keepalive: silence until
+ * it is asked, how often, how many times; and of --tcp-user-timeout without
+ * keepalive: how long for what it does not confirm.
  */
-#define LIMIT_KEEPALIVE_IDLE_S 60
-#define LIMIT_KEEPALIVE_INTERVAL_S 10
-#define LIMIT_KEEPALIVE_PROBES 6
-#define LIMIT_UNCONFIRMED_MS \
-	((LIMIT_KEEPALIVE_IDLE_S + LIMIT_KEEPALIVE_INTERVAL_S * LIMIT_KEEPALIVE_PROBES) * 1000)
+#define LIMIT_KEEPALIVE_IDLE_S 60u
+#define LIMIT_KEEPALIVE_INTERVAL_S 10u
+#define LIMIT_KEEPALIVE_PROBES 6u
+#define LIMIT_UNCONFIRMED_S 120u
+/* The most that the kernel takes: tcp(7). */
+#define LIMIT_KEEPALIVE_MAX_S 32767u
+#define LIMIT_KEEPALIVE_MAX_PROBES 127u
+#define LIMIT_UNCONFIRMED_MAX_S ((unsigned)INT32_MAX / 1000)
 
 /* --- Process ---------------------------------------------------------------- */
 

@@ -388,6 +388,8 @@ listener_open(struct listener_set *set, const struct config *config, struct err 
 		ret = private_open(set, config->socket_mode, err);
 	if (ret < 0)
 		listener_close(set);
+	else
+		set->tcp = config->tcp;
 	return ret;
 }
 
@@ -454,24 +456,26 @@ accept_succeeded(struct listener *l)
 }
 
 static void
-tcp_tune(int fd)
+set_option(int fd, int level, int option, unsigned value)
 {
-	static const struct {
-		int level, option, value;
-	} options[] = {
-		/* Small replies must not wait for acknowledgements of others. */
-		{ IPPROTO_TCP, TCP_NODELAY, 1 },
-		/* A client that has lost power must not keep its place for ever. */
-		{ SOL_SOCKET, SO_KEEPALIVE, 1 },
-		{ IPPROTO_TCP, TCP_KEEPIDLE, LIMIT_KEEPALIVE_IDLE_S },
-		{ IPPROTO_TCP, TCP_KEEPINTVL, LIMIT_KEEPALIVE_INTERVAL_S },
-		{ IPPROTO_TCP, TCP_KEEPCNT, LIMIT_KEEPALIVE_PROBES },
-		{ IPPROTO_TCP, TCP_USER_TIMEOUT, LIMIT_UNCONFIRMED_MS },
-	};
+	int v = (int)value;
 
-	for (size_t i = 0; i < ARRAY_SIZE(options); i++)
-		setsockopt(fd, options[i].level, options[i].option, &options[i].value,
-			   sizeof(options[i].value));
+	setsockopt(fd, level, option, &v, sizeof(v));
+}
+
+static void
+tcp_tune(int fd, const struct config_tcp *tcp)
+{
+	/* Small replies must not wait for acknowledgements of others. */
+	set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+	/* A client that has lost power must not keep its place for ever. */
+	set_option(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, tcp->user_timeout_s * 1000);
+	if (!tcp->keepalive_idle_s)
+		return;
+	set_option(fd, IPPROTO_TCP, TCP_KEEPIDLE, tcp->keepalive_idle_s);
+	set_option(fd, IPPROTO_TCP, TCP_KEEPINTVL, tcp->keepalive_interval_s);
+	set_option(fd, IPPROTO_TCP, TCP_KEEPCNT, tcp->keepalive_probes);
+	set_option(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
 }
 
 static void
@@ -491,7 +495,7 @@ accept_main(void *arg)
 		if (fd >= 0) {
 			accept_succeeded(l);
 			if (l->is_tcp)
-				tcp_tune(fd);
+				tcp_tune(fd, &set->tcp);
 			set->client->accepted(set->client, fd);
 		} else if (!set->closing && !is_passing(fd)) {
 			accept_failed(l, fd);

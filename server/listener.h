@@ -42,6 +42,7 @@ struct listener_set {
 	unsigned count;
 	char *private_dir; /* of --unix=-, or NULL */
 	char *private_path;
+	struct config_tcp tcp; /* for every TCP client */
 	struct loop *loop;
 	bool closing;
 	struct co_group group;

@@ -49,6 +49,9 @@ check_config(const struct config *c)
 	check(c->single || c->nlistens > 0 || c->private_socket, "nobody would listen");
 	check(c->socket_mode <= 0777 && c->workers <= LIMIT_WORKERS, "limits");
 	check(c->handshakes_max >= 1 && c->handshakes_max <= c->connections_max, "places");
+	check(c->tcp.keepalive_idle_s <= LIMIT_KEEPALIVE_MAX_S &&
+		      c->tcp.keepalive_interval_s >= 1 && c->tcp.keepalive_probes >= 1 &&
+		      c->tcp.user_timeout_s <= LIMIT_UNCONFIRMED_MAX_S, "TCP");
 }
 
 int

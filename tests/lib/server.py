@@ -290,6 +290,29 @@ class Server:
 
     # --- what it uses ---
 
+    def end_of(self, conn):
+        """A duplicate of the server's own end of a TCP connection, which only root may have."""
+        pidfd_getfd = 438
+        libc = ctypes.CDLL(None, use_errno=True)
+        pidfd = os.pidfd_open(self.pid)
+        try:
+            for number in os.listdir(f"/proc/{self.pid}/fd"):
+                with contextlib.suppress(FileNotFoundError):
+                    if not os.readlink(f"/proc/{self.pid}/fd/{number}").startswith("socket:"):
+                        continue
+                fd = libc.syscall(pidfd_getfd, pidfd, int(number), 0)
+                if fd < 0:
+                    raise Skip("may not look at the server's sockets: " +
+                               os.strerror(ctypes.get_errno()))
+                sock = socket.socket(fileno=fd)
+                with contextlib.suppress(OSError):
+                    if sock.getpeername() == conn.sock.getsockname():
+                        return sock
+                sock.close()
+        finally:
+            os.close(pidfd)
+        raise AssertionError("the server has no socket of this connection")
+
     def fds(self):
         return len(os.listdir(f"/proc/{self.pid}/fd"))
 

@@ -114,6 +114,10 @@ START_TEST(defaults)
 	ck_assert_uint_eq(config.connections_max, 100);
 	ck_assert_uint_eq(config.handshakes_max, 50);
 	ck_assert_uint_eq(config.handshake_s, 10);
+	ck_assert_uint_eq(config.tcp.keepalive_idle_s, 60);
+	ck_assert_uint_eq(config.tcp.keepalive_interval_s, 10);
+	ck_assert_uint_eq(config.tcp.keepalive_probes, 6);
+	ck_assert_uint_eq(config.tcp.user_timeout_s, 120);
 	ck_assert_uint_eq(config.shutdown_s, 10);
 	ck_assert_uint_eq(config.verbose, 0);
 	ck_assert_str_eq(target(0)->name, "");
@@ -237,9 +241,9 @@ START_TEST(usage_names_every_option)
 		"--read-only", "--export-name", "--description", "--default-export", "--cache",
 		"--discard", "--detect-zeroes", "--on-error", "--port", "--bind", "--socket",
 		"--unix", "--socket-mode", "--single", "--shared", "--max-connections",
-		"--max-handshakes", "--handshake-limit", "--workers", "--poll",
-		"--shutdown-timeout", "--print-uri", "--block-size ", "--block-size-policy",
-		"--sparse-reads",
+		"--max-handshakes", "--handshake-limit", "--keepalive", "--tcp-user-timeout",
+		"--workers", "--poll", "--shutdown-timeout", "--print-uri", "--block-size ",
+		"--block-size-policy", "--sparse-reads",
 		"--verbose", "--version", "--help",
 	};
 	unsigned found = 0;
@@ -261,6 +265,7 @@ START_TEST(numbers)
 		{ "--shared", "0", "-1", "1048576", "1048577" },
 		{ "--max-connections", "1", "0", "1048576", "1048577" },
 		{ "--handshake-limit", "0", "-1", "3600", "3601" },
+		{ "--tcp-user-timeout", "0", "-1", "2147483", "2147484" },
 		{ "--workers", "1", "0", "256", "257" },
 		{ "--poll", "0", "-1", "1000000", "1000001" },
 		{ "--shutdown-timeout", "0", "-1", "86400", "86401" },
@@ -326,6 +331,57 @@ START_TEST(places)
 	    "--max-connections=3");
 	bad("--max-handshakes=4 --max-connections=3 /disk", "--max-handshakes=4",
 	    "--max-connections=3");
+}
+END_TEST
+
+START_TEST(tcp_times)
+{
+	static const struct {
+		const char *options;
+		unsigned idle, interval, probes, user_timeout;
+	} table[] = {
+		{ "--keepalive=1", 1, 10, 6, 61 },
+		{ "--keepalive=1:2", 1, 2, 6, 13 },
+		{ "--keepalive=1:2:3", 1, 2, 3, 7 },
+		{ "--keepalive 007:02:3", 7, 2, 3, 13 },
+		{ "--keepalive=1:2:3 --keepalive=5", 5, 10, 6, 65 },
+		{ "--keepalive=1:2:3 --tcp-user-timeout=0", 1, 2, 3, 0 },
+		{ "--tcp-user-timeout=9 --keepalive=1:2:3", 1, 2, 3, 9 },
+		{ "--tcp-user-timeout=9", 60, 10, 6, 9 },
+		/* As far as the kernel goes, and no further. */
+		{ "--keepalive=32767:1:1", 32767, 1, 1, 32768 },
+		{ "--keepalive=32767:32767:64", 32767, 32767, 64, 2129855 },
+		{ "--keepalive=32767:32767:127", 32767, 32767, 127, 2147483 },
+		/* Nobody is asked; what is sent has to be confirmed all the same. */
+		{ "--keepalive=off", 0, 10, 6, 120 },
+		{ "--keepalive=1:2:3 --keepalive=off", 0, 10, 6, 120 },
+		{ "--keepalive=off --tcp-user-timeout=0", 0, 10, 6, 0 },
+		{ "--keepalive=off --keepalive=2", 2, 10, 6, 62 },
+	};
+	static const char *const wrong[] = {
+		"", "on", "OFF", "off:1", "0", "0:1:1", "1:0", "1:1:0", "1:", "1:1:", ":", "::",
+		":1", "1::1", "1:1:1:", "1:1:1:1", "32768", "1:32768", "1:1:128", "-1", "1:-1",
+		"+1", "1x", "1:1x", "0x1", "1.5", "1,1", "18446744073709551617",
+		"1:99999999999999999999999",
+	};
+	char text[100];
+
+	for (size_t i = 0; i < ARRAY_SIZE(table); i++) {
+		snprintf(text, sizeof(text), "%s /disk", table[i].options);
+		good(text);
+		ck_assert_msg(config.tcp.keepalive_idle_s == table[i].idle &&
+				      config.tcp.keepalive_interval_s == table[i].interval &&
+				      config.tcp.keepalive_probes == table[i].probes &&
+				      config.tcp.user_timeout_s == table[i].user_timeout,
+			      "%s: %u:%u:%u %u", text, config.tcp.keepalive_idle_s,
+			      config.tcp.keepalive_interval_s, config.tcp.keepalive_probes,
+			      config.tcp.user_timeout_s);
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(wrong); i++) {
+		snprintf(text, sizeof(text), "--keepalive=%s /disk", wrong[i]);
+		bad(text, "--keepalive=", wrong[i], "off", "IDLE[:INTERVAL[:COUNT]]", "32767",
+		    "127");
+	}
 }
 END_TEST
 
@@ -677,7 +733,7 @@ START_TEST(listeners)
 END_TEST
 
 UNIT_MAIN(defaults, every_option, help_and_version, usage_names_every_option, numbers, places,
-	  words_and_modes, block_sizes, wrong_options, target_grammar, target_of_an_existing_file,
-	  wrong_targets,
+	  tcp_times, words_and_modes, block_sizes, wrong_options, target_grammar,
+	  target_of_an_existing_file, wrong_targets,
 	  names_of_several, default_export, options_for_one_target, strings_of_the_protocol,
 	  too_many_targets, listeners)

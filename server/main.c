@@ -582,6 +582,28 @@ print_uris(const struct server *s)
 	free(text);
 }
 
+/* What clients will meet; the names are those of the options, where there is one. */
+static void
+limits_log(const struct server *s)
+{
+	const struct config *c = &s->config;
+	const struct config_tcp *tcp = &c->tcp;
+	char keepalive[40] = "off";
+
+	if (tcp->keepalive_idle_s)
+		snprintf(keepalive, sizeof(keepalive), "%u:%u:%u", tcp->keepalive_idle_s,
+			 tcp->keepalive_interval_s, tcp->keepalive_probes);
+	log_debug("limits max_connections=%u max_handshakes=%u shared=%u handshake_limit_s=%u "
+		  "keepalive=%s tcp_user_timeout_s=%u shutdown_timeout_s=%u stall_s=%u "
+		  "options=%u option_bytes=%u inflight=%u request_bytes=%u refused_bytes=%u "
+		  "connection_payload_bytes=%u worker_payload_bytes=%llu",
+		  c->connections_max, c->handshakes_max, c->clients_max, c->handshake_s, keepalive,
+		  tcp->user_timeout_s, c->shutdown_s, (unsigned)(LIMIT_STALL_NS / LIMIT_MS(1000)),
+		  LIMIT_OPTIONS + LIMIT_OPTIONS_PER_EXPORT * s->exports.count, LIMIT_OPTION_BYTES,
+		  LIMIT_INFLIGHT, LIMIT_PAYLOAD_SERVED, LIMIT_PAYLOAD_DRAINED, LIMIT_CONN_PAYLOAD,
+		  (unsigned long long)payload_per_worker(s));
+}
+
 static void
 announce(const struct server *s)
 {
@@ -599,6 +621,7 @@ announce(const struct server *s)
 			  (unsigned long long)exp->dev->limits.request_alignment,
 			  exp->read_only ? " read-only" : "");
 	}
+	limits_log(s);
 	fds_check(&s->exports, s->nseats, s->listeners.count,
 		  s->config.single ? 0 : s->config.connections_max);
 	if (s->config.cache == DEV_CACHE_UNSAFE)

@@ -46,7 +46,7 @@ from server import GUARD, REPORT, Server, Skip, path_for
 WAYS = ("pair", "pair-cut", "tcp", "tcp-cut")
 CUT = 320                       # so many bytes of a message one by one
 CASE = re.compile(r"test_([A-Z]{1,3})_(\d+)(?:_[a-z0-9_]+)?")
-# What a case needs that this machine may not have, or a way to listen.
+# For over(): where one server has all connections; where no message is cut.
 LISTENS = ("tcp", "tcp-cut")
 UNCUT = ("pair", "tcp")
 

@@ -91,6 +91,10 @@ MUTANTS = {
          "nbd_option_reply_encode(header, h->opt.number & 0xffff, type, (uint32_t)len);")]),
     "half-messages-forgotten": ("options test_OP_4_cut_anywhere@pair", "server/nbd/chan.c",
                                HALF_FORGOTTEN),
+    "list-clears-when-malformed": ("options-in-any-order test_OP_4_in_any_order@tcp",
+                                   "server/nbd/opt_meta.c", [
+        ("\tif (!q.listing)\n\t\tselect_contexts(h, NULL, 0);\n",
+         "\tif (!q.listing || ret < 0)\n\t\tselect_contexts(h, NULL, 0);\n")]),
     "agreed-on-twice": ("options test_OP_5_repeated@pair", "server/nbd/opt_headers.c", [
         ("\tif (*agreed == headers)\n", NEVER)]),
     "junk-at-the-end": ("options test_OP_6_every_length@pair", "server/nbd/wire.c", [

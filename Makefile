@@ -118,7 +118,7 @@ TESTLIB_OBJ := $(call obj,$(TESTLIB_SRC))
 UNIT_BIN := $(addprefix $(O)/,$(basename $(UNIT_SRC)))
 MAN := $(wildcard man/*.[1-9])
 
-.PHONY: all check check-unit check-func check-lint bench fuzz install uninstall clean help
+.PHONY: all check check-unit check-func check-conform check-lint bench fuzz install uninstall clean help
 .DELETE_ON_ERROR:
 .SECONDARY:
 all: $(O)/blkgate $(O)/libblkio.a $(or $(CLIENT_BIN),no-client)
@@ -263,11 +263,13 @@ fuzz-run: $(FUZZ_BIN)
 	done
 
 unit-tests: $(UNIT_BIN)
-check: check-lint check-unit check-func
+check: check-lint check-unit check-func check-conform
 check-unit: unit-tests
 	$(Q)sh tests/runner.sh -o $(O) unit
 check-func: all bench-tools
 	$(Q)sh tests/runner.sh -o $(O) func regress
+check-conform: all
+	$(Q)sh tests/runner.sh -o $(O) conform
 check-lint: all unit-tests
 	$(Q)sh tests/runner.sh -o $(O) lint
 
@@ -313,8 +315,8 @@ clean:
 help:
 	@sed -n 's/^## //p' Makefile
 
-## Targets: all check check-unit check-func check-lint check-aarch64 fuzz soak
-##          bench install uninstall clean
+## Targets: all check check-unit check-func check-conform check-lint
+##          check-aarch64 fuzz soak bench install uninstall clean
 ## Knobs:   O=DIR            build directory (build)
 ##          V=1              show commands
 ##          DEVELOPER=1      warnings are errors

@@ -1,29 +1,34 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
-"""Builds the server with one defect at a time; the unit tests have to notice each.
+"""Builds the server with one defect at a time; the test named with it has to notice it.
 
 usage: mutants.py [NAME...]
 
 A defect is a text in a source file and what stands there instead. The text has
 to occur exactly once, so a mutant that the source has left behind is an error
-and not a pass. Prints a line per mutant and "N caught, N survived"; the exit
-status is 0 only if all were caught.
+and not a pass. A test is a unit test, or a case of tests/conform. Prints a line
+per mutant and "N caught, N survived"; the exit status is 0 only if all were caught.
 """
+import concurrent.futures
 import os
+import queue
 import shutil
 import subprocess
 import sys
 import tempfile
 
 TOP = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
+sys.path.insert(0, os.path.join(TOP, "tests", "lib"))
+import mutants_handshake        # pylint: disable=wrong-import-position
 PARTS = ("Makefile", "blk", "drivers", "include", "server", "tests")
 GUARD = 300         # seconds; against hanging, nothing more
+CASE_GUARD = "15"   # of one wait, where a defect makes many hang; the handshake has 10
 
 # Enough for the model check to meet each of its defects; the first one ends it.
 ENV = {"BLK_MODEL_SEEDS": "1000"}
 ENV_OF = {"blk_model": {"CK_FORK": "no"}}
 
-# name: (unit test, file, [(what stands there, what shall stand there)])
+# name: (test, file, [(what stands there, what shall stand there)])
 MUTANTS = {
     "flush-answered-without-flushing": ("blk_io_fake", "blk/flush.c", [
         ("\tqueue_flush(q, &io);\n\tret = queue_co_wait(q, &io);\n",
@@ -64,6 +69,8 @@ MUTANTS = {
         ("slab->free_chunk[--slab->nfree] : slab->fresh++;",
          "slab->free_chunk[--slab->nfree] : (slab->fresh++, 0);")]),
 }
+for _name, (_case, _file, _changes) in mutants_handshake.MUTANTS.items():
+    MUTANTS[_name] = ("conform/" + _case, _file, _changes)
 
 
 def change(path, changes):
@@ -78,24 +85,33 @@ def change(path, changes):
 
 
 def run(tree, test):
-    """Builds and runs one unit test; its exit status, None if it does not build."""
+    """Builds what one test needs and runs it; its exit status, None if it does not build."""
     env = os.environ | ENV | ENV_OF.get(test, {})
-    build = os.path.join(tree, "build")
-    program = os.path.join(build, "tests", "unit", test)
-    make = subprocess.run(["make", "-C", tree, "O=" + build, program], stdout=subprocess.PIPE,
-                          stderr=subprocess.STDOUT, text=True)
+    if test.startswith("conform/"):
+        name, case = test.split(" ")
+        target, command = "blkgate", [os.path.join(tree, "tests", name), case]
+        env |= {"BUILD": os.path.join(tree, "build"), "TEST_TMP": tempfile.mkdtemp(dir=tree),
+                "TEST_GUARD": CASE_GUARD}
+    else:
+        target = "tests/unit/" + test
+        command = [os.path.join(tree, "build", target)]
+    # A path that is the same in each copy of the tree: it stands in the dependency files.
+    make = subprocess.run(["make", "-C", tree, "O=build", "build/" + target],
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if make.returncode != 0:
         print(make.stdout)
         return None
     try:
-        return subprocess.run([program], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        return subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
                               timeout=GUARD, env=env).returncode
     except subprocess.TimeoutExpired:
         return 1
 
 
-def caught(tree, name):
+def caught(trees, name):
+    """True, False, or None if it cannot be built."""
     test, source, changes = MUTANTS[name]
+    tree = trees.get()
     path = os.path.join(tree, source)
     shutil.copy(path, path + ".orig")
     try:
@@ -104,27 +120,41 @@ def caught(tree, name):
     finally:
         shutil.move(path + ".orig", path)
         os.utime(path)
-    if status is None:
-        sys.exit(f"mutants.py: {name} does not build")
-    return status not in (0, 77)
+        trees.put(tree)
+    return None if status is None else status not in (0, 77)
+
+
+def copy_sources(tree):
+    os.mkdir(tree)
+    for part in PARTS:
+        path = os.path.join(TOP, part)
+        if os.path.isdir(path):
+            shutil.copytree(path, os.path.join(tree, part))
+        else:
+            shutil.copy(path, tree)
 
 
 def main():
     names = sys.argv[1:] or list(MUTANTS)
-    with tempfile.TemporaryDirectory() as tree:
-        for part in PARTS:
-            path = os.path.join(TOP, part)
-            if os.path.isdir(path):
-                shutil.copytree(path, os.path.join(tree, part))
-            else:
-                shutil.copy(path, tree)
+    tests = sorted({MUTANTS[name][0] for name in names})
+    with tempfile.TemporaryDirectory() as top, \
+            concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        trees = queue.Queue()
+        first = os.path.join(top, "0")
+        copy_sources(first)
         # What fails without a defect proves nothing with one.
-        for test in sorted({MUTANTS[name][0] for name in names}):
-            if run(tree, test) != 0:
+        for test in tests:
+            if run(first, test) != 0:
                 sys.exit(f"mutants.py: {test} does not pass without a defect")
+        trees.put(first)
+        for i in range(1, os.cpu_count()):
+            tree = os.path.join(top, str(i))
+            shutil.copytree(first, tree)
+            trees.put(tree)
         survived = 0
-        for name in names:
-            ok = caught(tree, name)
+        for name, ok in zip(names, pool.map(lambda name: caught(trees, name), names)):
+            if ok is None:
+                sys.exit(f"mutants.py: {name} does not build")
             survived += not ok
             print(f"{'caught  ' if ok else 'SURVIVED'} {name}", flush=True)
     print(f"{len(names) - survived} caught, {survived} survived")

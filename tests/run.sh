@@ -6,7 +6,7 @@
 #
 # usage: sh tests/run.sh [STAGE...]
 #
-#   plain     warnings are errors; unit, func, regress and lint tests
+#   plain     warnings are errors; unit, func, conform, regress and lint tests
 #   asan      the same tests (without lint) under ASAN and UBSAN
 #   tsan      unit tests under TSAN
 #   ucontext  unit tests of blk/ with coroutines on ucontext
@@ -137,13 +137,13 @@ run()
 stage_plain()
 {
 	build plain DEVELOPER=1 all unit-tests bench-tools
-	run plain 'unit func regress lint'
+	run plain 'unit func conform regress lint'
 }
 
 stage_asan()
 {
 	build asan DEVELOPER=1 SANITIZE=address,undefined all unit-tests bench-tools
-	run asan 'unit func regress' setarch -R
+	run asan 'unit func conform regress' setarch -R
 }
 
 stage_tsan()

@@ -54,7 +54,7 @@ export_sizes_for(const struct export *exp, bool asked)
 {
 	struct block_sizes s = exp->sizes;
 
-	if (exp->strict && !asked)
+	if (!asked)
 		s.minimum = 1;
 	return s;
 }

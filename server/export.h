@@ -42,7 +42,7 @@ struct export {
 	struct backend backend; /* on dev */
 	uint64_t size_bytes;
 	struct block_sizes sizes;
-	bool strict; /* who asks for the sizes is told the device's minimum, and held to it */
+	bool strict; /* who asks for the sizes is held to the minimum, which is the device's */
 	enum export_sparse sparse;
 	bool read_only;
 	unsigned clients_max; /* 0: no limit */

@@ -7,7 +7,8 @@
 # usage: sh tests/run.sh [STAGE...]
 #
 #   plain     warnings are errors; unit, func, conform, regress and lint tests
-#   asan      the same tests (without lint) under ASAN and UBSAN
+#   peers     the newest clients, on the build of plain
+#   asan      the same as plain (without lint) under ASAN and UBSAN
 #   tsan      unit tests under TSAN
 #   ucontext  unit tests of blk/ with coroutines on ucontext
 #   tsa       clang's proof of which functions may yield
@@ -31,6 +32,8 @@ jobs=$(nproc)
 pkgs_base='gcc libc6-dev make pkg-config liburing-dev check procps util-linux'
 pkgs_func='binutils file fio iproute2 libnbd-bin libnbd-dev mount nbdkit python3 python3-libnbd qemu-utils strace'
 pkgs_lint='git mandoc shellcheck'
+pkgs_peers='mount python3'
+pkgs_newroot='mmdebstrap'
 pkgs_tsa='clang libnbd-dev'
 pkgs_valgrind='valgrind'
 pkgs_fuzz='clang libclang-rt-dev python3'
@@ -42,6 +45,9 @@ stage_packages()
 {
 	case $1 in
 	plain)		echo "$pkgs_base $pkgs_func $pkgs_lint" ;;
+	peers)		echo "$pkgs_base $pkgs_peers"
+			# For others than root it is a skip.
+			[ "$(id -u)" -ne 0 ] || echo "$pkgs_newroot" ;;
 	asan)		echo "$pkgs_base $pkgs_func" ;;
 	tsan|ucontext)	echo "$pkgs_base" ;;
 	tsa)		echo "$pkgs_base $pkgs_tsa" ;;
@@ -140,6 +146,21 @@ stage_plain()
 	run plain 'unit func conform regress lint'
 }
 
+# The clients are of a newer Debian than this one, in a root tree of their own.
+stage_peers()
+{
+	build plain DEVELOPER=1 all
+	log=$out/peers.log
+	"$top/tests/lib/newroot" make >"$log" 2>&1
+	case $? in
+	0)	record ok peers/newroot
+		run plain peers ;;
+	77)	record skip peers "$(tail -n 1 "$log")" ;;
+	*)	record FAIL peers/newroot 'the root tree could not be made'
+		tail -n 40 "$log" | sed 's/^/    | /' ;;
+	esac
+}
+
 stage_asan()
 {
 	build asan DEVELOPER=1 SANITIZE=address,undefined all unit-tests bench-tools
@@ -186,7 +207,7 @@ stage_fuzz()
 
 # --- All stages -------------------------------------------------------------
 
-[ $# -gt 0 ] || set -- plain asan tsan ucontext tsa valgrind aarch64 mutants fuzz
+[ $# -gt 0 ] || set -- plain peers asan tsan ucontext tsa valgrind aarch64 mutants fuzz
 
 packages=
 for stage in "$@"; do

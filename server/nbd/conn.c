@@ -107,7 +107,10 @@ payload_is_large(const struct nbd_request *nbd)
 	return nbd->command == NBD_CMD_WRITE && nbd->length > LIMIT_SMALL_PAYLOAD;
 }
 
-/* Before the length of an extended WRITE without the flag is taken for its payload's. */
+/*
+ * Before the length of an extended WRITE without the flag is taken for its payload's.
+ * Nothing to warn of: QEMU's client never sets it.
+ */
 static void
 note_payload_len(struct conn *conn, const struct nbd_request *nbd)
 {
@@ -115,9 +118,9 @@ note_payload_len(struct conn *conn, const struct nbd_request *nbd)
 	    nbd->flags & NBD_CMD_FLAG_PAYLOAD_LEN || conn->payload_len_missed)
 		return;
 	conn->payload_len_missed = true;
-	log_warning("extended WRITE without PAYLOAD_LEN, its length is taken for the payload's "
-		    "conn=%llu peer=%s",
-		    (unsigned long long)conn->id, conn->peer);
+	log_debug("extended WRITE without PAYLOAD_LEN, its length is taken for the payload's "
+		  "conn=%llu peer=%s",
+		  (unsigned long long)conn->id, conn->peer);
 }
 
 /*

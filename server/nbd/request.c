@@ -17,6 +17,7 @@
 #include "base/range.h"
 #include "blk/backend.h"
 #include "blk/io.h"
+#include "blk/status.h"
 #include "conn.h"
 #include "context.h"
 #include "server/limits.h"
@@ -339,24 +340,34 @@ cache_is_over(const struct conn *conn)
 	       !co_waitq_empty(&conn->slot_wait);
 }
 
+/* How far a range of LEN bytes at OFF is known to be a hole, with nothing to be read. */
+static uint64_t co_fn
+cache_hole(struct queue *q, uint64_t off, uint64_t len)
+{
+	struct blk_extent e;
+
+	if (blk_co_status(q, off, len, &e) < 0)
+		return 0;
+	return e.flags & BLK_EXTENT_ZERO ? e.len : 0;
+}
+
 static int co_fn
 cache_piece(struct queue *q, struct request *req, uint64_t off, uint64_t len)
 {
 	struct buf_pool *pool = worker_pool(req->conn->worker);
 	int ret;
 
-	if (cache_is_over(req->conn))
-		return -ECANCELED;
-	buf_co_get(pool, &req->buf, (size_t)MIN(len, LIMIT_CACHE_PIECE));
+	buf_co_get(pool, &req->buf, (size_t)len);
 	ret = blk_co_read(q, off, req->buf.iov, req->buf.iovcnt);
 	buf_put(pool, &req->buf);
 	return ret;
 }
 
 /*
- * Reads the range once, so that a page cache has it. A hint: no failure counts,
- * and it stands back behind real work. It has memory only while it reads, and
- * nobody waits for a turn with memory in hand.
+ * Reads the range once, so that a page cache has it; but not holes, which would
+ * fill it with zeroes. A hint: no failure counts, and it stands back behind real
+ * work. It has memory only while it reads, and nobody waits for a turn with memory
+ * in hand.
  */
 static int co_fn
 cache_range(struct queue *q, struct request *req)
@@ -366,9 +377,18 @@ cache_range(struct queue *q, struct request *req)
 	uint64_t off = req->nbd.offset, end = off + req->nbd.length;
 	int ret = queue_dev(q)->direct ? -ENOTSUP : 0;
 
-	for (; off < end && ret == 0; off += LIMIT_CACHE_PIECE) {
+	while (off < end && ret == 0) {
+		uint64_t len;
+
 		co_sem_down(turns, loop_sched(loop));
-		ret = cache_piece(q, req, off, end - off);
+		len = cache_hole(q, off, end - off);
+		if (cache_is_over(req->conn)) {
+			ret = -ECANCELED;
+		} else if (len == 0) {
+			len = MIN(end - off, LIMIT_CACHE_PIECE);
+			ret = cache_piece(q, req, off, len);
+		}
+		off += len;
 		/* The next one in the loop's next turn, after the sockets' work. */
 		loop_co_sleep(loop, 0);
 		co_sem_up(turns);

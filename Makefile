@@ -233,6 +233,10 @@ SEEDS ?= 100000
 soak: $(O)/tests/unit/blk_model
 	$(Q)CK_FORK=no BLK_MODEL_SEEDS=$(SEEDS) UNIT_SEED=$${UNIT_SEED:-$$(date +%s%N)} $<
 
+# The server with one defect at a time, all of them; a landing tries some.
+mutants:
+	$(Q)tests/mutants.py
+
 # The coroutines on another machine: a static program, without libcheck.
 CROSS_CC ?= aarch64-linux-gnu-gcc
 CROSS_RUN ?= qemu-aarch64-static
@@ -286,7 +290,7 @@ bench: all bench-tools
 # Prints the layering table for tests/lint/layers.
 print-layers:
 	@$(foreach l,$(LAYERS),echo '$(LAYER_DIR_$(l)): $(LAYER_MAY_$(l))';)
-.PHONY: unit-tests soak check-aarch64 fuzz-run bench-tools print-layers FORCE
+.PHONY: unit-tests soak mutants check-aarch64 fuzz-run bench-tools print-layers FORCE
 
 # --- Installation -----------------------------------------------------------
 
@@ -316,7 +320,7 @@ help:
 	@sed -n 's/^## //p' Makefile
 
 ## Targets: all check check-unit check-func check-conform check-lint
-##          check-aarch64 fuzz soak bench install uninstall clean
+##          check-aarch64 fuzz soak mutants bench install uninstall clean
 ## Knobs:   O=DIR            build directory (build)
 ##          V=1              show commands
 ##          DEVELOPER=1      warnings are errors

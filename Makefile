@@ -102,8 +102,9 @@ BLK_SRC := $(wildcard blk/*.c blk/*.S)
 SERVER_SRC := $(filter-out server/main.c,$(wildcard server/*.c server/nbd/*.c))
 CLIENT_SRC := $(wildcard server/client/*.c)
 FAKE_SRC := tests/lib/unit_fakeblkio.c
-SIM_SRC := tests/lib/simdev.c
-TESTLIB_SRC := $(filter-out $(FAKE_SRC) $(SIM_SRC),$(wildcard tests/lib/*.c))
+SIM_UNIT_SRC := tests/lib/simdev_unit.c
+SIM_SRC := $(filter-out $(SIM_UNIT_SRC),$(wildcard tests/lib/simdev*.c))
+TESTLIB_SRC := $(filter-out $(FAKE_SRC) $(SIM_SRC) $(SIM_UNIT_SRC),$(wildcard tests/lib/*.c))
 UNIT_SRC := $(wildcard tests/unit/*.c)
 
 obj = $(addprefix $(O)/,$(addsuffix .o,$(basename $(1))))
@@ -223,7 +224,7 @@ $(foreach l,$(LAYERS),$(eval $(call unit_rules,$(l))))
 $(filter %_fake,$(UNIT_BIN)): $(call obj,$(FAKE_SRC))
 # These link a simulated device in its place.
 SIM_BIN := $(addprefix $(O)/tests/unit/,blk_model blk_threads blk_trace)
-$(SIM_BIN): $(call obj,$(SIM_SRC))
+$(SIM_BIN): $(call obj,$(SIM_SRC) $(SIM_UNIT_SRC))
 $(filter $(O)/tests/unit/blk_io%,$(UNIT_BIN)): \
 	UNIT_LDFLAGS := $(foreach f,malloc calloc realloc aligned_alloc,-Wl,--wrap=$(f))
 

@@ -2,8 +2,9 @@
 /*
  * simdev.h - a simulated block device behind blkio.h, driven by a seed.
  *
- * A test links it in the place of the driver library. There is one device, of
- * the driver "sim"; sim_reset() says what it is like.
+ * It takes the place of the driver library and has one driver, "sim". A front
+ * makes devices of it: simdev_unit.c, for unit tests, has one device and the
+ * functions below.
  *
  * 1. Nothing happens by itself: a request that was submitted goes on in
  *    sim_step(), or in blkioq_do_io() when the seed says so, in any order.
@@ -26,7 +27,7 @@
  * 5. Contents are kept for a window of the device only; elsewhere writes are
  *    forgotten and reads give zeroes. So devices can be large.
  *
- * Threads: any; one lock over everything.
+ * Threads: any; one lock over each device.
  */
 #ifndef TESTS_SIMDEV_H
 #define TESTS_SIMDEV_H
@@ -92,6 +93,18 @@ struct sim_config {
 	bool spurious;		   /* the completion fd tells of nothing, at times */
 };
 
+/* What happened to a device since it was made. */
+struct sim_stats {
+	uint64_t requests[SIM_OPS];
+	uint64_t failed;    /* by a fault */
+	uint64_t overtaken; /* finished before an older one */
+	uint64_t torn;	    /* took effect in more than one step */
+	uint64_t lost;	    /* blocks that a power cut set back */
+	uint64_t hash;	    /* of all that happened, to compare runs */
+};
+
+/* --- The one device of a unit test --------------------------------------------- */
+
 /* Forgets everything: a device whose contents are zeroes. Nothing may be open. */
 void sim_reset(const struct sim_config *config);
 
@@ -116,19 +129,13 @@ void sim_power_on(void);
 const char *sim_text(void);
 void sim_text_clear(void);
 
-/* What happened since sim_reset(). */
-struct sim_stats {
-	uint64_t requests[SIM_OPS];
-	uint64_t failed;    /* by a fault */
-	uint64_t overtaken; /* finished before an older one */
-	uint64_t torn;	    /* took effect in more than one step */
-	uint64_t lost;	    /* blocks that a power cut set back */
-	uint64_t hash;	    /* of all that happened, to compare runs */
-};
-extern struct sim_stats sim_stats;
+/* Since sim_reset(). */
+const struct sim_stats *sim_stats(void);
 
 /* Each request as it comes: for a test's own trace; NULL: none. */
 extern void (*sim_on_request)(enum sim_op op, uint64_t off, uint64_t len, uint32_t flags);
+
+/* --- Chance ------------------------------------------------------------------- */
 
 /* xorshift64*; *STATE must not be 0. */
 static inline uint64_t

@@ -383,7 +383,7 @@ check_result(const struct op *op)
 	if (fault_ret(op->ret) || (op->ret == -EIO && flush_failed))
 		return;
 	/* A sync that failed elsewhere is every sync's failure. */
-	if (op->ret == -EIO && wants_durability && sim_stats.failed > 0)
+	if (op->ret == -EIO && wants_durability && sim_stats()->failed > 0)
 		return;
 	wrong(-1, "%s of client %u: %d, and nothing is wrong with the device",
 	      kind_names[op->kind], op->client, op->ret);
@@ -990,7 +990,7 @@ power_cycle(void)
 	sim_power_cut();
 	while (live > 0)
 		one_step();
-	total.lost += sim_stats.lost;
+	total.lost += sim_stats()->lost;
 	device_close();
 	sim_power_on();
 	device_open();
@@ -1059,12 +1059,12 @@ run_seed(uint64_t s)
 		free(ops[i].before);
 	total.seeds++;
 	total.ops += begun;
-	total.overtaken += sim_stats.overtaken;
-	total.torn += sim_stats.torn;
-	total.failed += sim_stats.failed;
+	total.overtaken += sim_stats()->overtaken;
+	total.torn += sim_stats()->torn;
+	total.failed += sim_stats()->failed;
 	for (unsigned i = 0; i < SIM_OPS; i++)
-		total.requests += sim_stats.requests[i];
-	return sim_stats.hash * 31 + steps;
+		total.requests += sim_stats()->requests[i];
+	return sim_stats()->hash * 31 + steps;
 }
 
 /* --- Many ------------------------------------------------------------------- */

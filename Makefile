@@ -103,8 +103,9 @@ SERVER_SRC := $(filter-out server/main.c,$(wildcard server/*.c server/nbd/*.c))
 CLIENT_SRC := $(wildcard server/client/*.c)
 FAKE_SRC := tests/lib/unit_fakeblkio.c
 SIM_UNIT_SRC := tests/lib/simdev_unit.c
-SIM_SRC := $(filter-out $(SIM_UNIT_SRC),$(wildcard tests/lib/simdev*.c))
-TESTLIB_SRC := $(filter-out $(FAKE_SRC) $(SIM_SRC) $(SIM_UNIT_SRC),$(wildcard tests/lib/*.c))
+SIM_LIVE_SRC := tests/lib/simdev_live.c
+SIM_SRC := $(filter-out $(SIM_UNIT_SRC) $(SIM_LIVE_SRC),$(wildcard tests/lib/simdev*.c))
+TESTLIB_SRC := $(filter-out $(FAKE_SRC) tests/lib/simdev%,$(wildcard tests/lib/*.c))
 UNIT_SRC := $(wildcard tests/unit/*.c)
 
 obj = $(addprefix $(O)/,$(addsuffix .o,$(basename $(1))))
@@ -119,7 +120,7 @@ TESTLIB_OBJ := $(call obj,$(TESTLIB_SRC))
 UNIT_BIN := $(addprefix $(O)/,$(basename $(UNIT_SRC)))
 MAN := $(wildcard man/*.[1-9])
 
-.PHONY: all check check-unit check-func check-conform check-lint bench fuzz install uninstall clean help
+.PHONY: all check check-unit check-func check-conform check-fault check-lint bench fuzz install uninstall clean help
 .DELETE_ON_ERROR:
 .SECONDARY:
 all: $(O)/blkgate $(O)/libblkio.a $(or $(CLIENT_BIN),no-client)
@@ -225,6 +226,12 @@ $(filter %_fake,$(UNIT_BIN)): $(call obj,$(FAKE_SRC))
 # These link a simulated device in its place.
 SIM_BIN := $(addprefix $(O)/tests/unit/,blk_model blk_threads blk_trace)
 $(SIM_BIN): $(call obj,$(SIM_SRC) $(SIM_UNIT_SRC))
+# And so does a server that the tests in fault/ run.
+SIM_SERVER := $(O)/tests/blkgate-sim
+$(SIM_SERVER): $(MAIN_OBJ) $(call obj,$(SIM_SRC) $(SIM_LIVE_SRC)) $(O)/libserver.a $(O)/libblk.a
+	$(call say,LD,$@)
+	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ $(URING_LIBS)
+sim-server: $(SIM_SERVER)
 $(filter $(O)/tests/unit/blk_io%,$(UNIT_BIN)): \
 	UNIT_LDFLAGS := $(foreach f,malloc calloc realloc aligned_alloc,-Wl,--wrap=$(f))
 
@@ -268,13 +275,15 @@ fuzz-run: $(FUZZ_BIN)
 	done
 
 unit-tests: $(UNIT_BIN)
-check: check-lint check-unit check-func check-conform
+check: check-lint check-unit check-func check-conform check-fault
 check-unit: unit-tests
 	$(Q)sh tests/runner.sh -o $(O) unit
 check-func: all bench-tools
 	$(Q)sh tests/runner.sh -o $(O) func regress
 check-conform: all
 	$(Q)sh tests/runner.sh -o $(O) conform
+check-fault: sim-server
+	$(Q)sh tests/runner.sh -o $(O) fault
 check-lint: all unit-tests
 	$(Q)sh tests/runner.sh -o $(O) lint
 
@@ -291,7 +300,7 @@ bench: all bench-tools
 # Prints the layering table for tests/lint/layers.
 print-layers:
 	@$(foreach l,$(LAYERS),echo '$(LAYER_DIR_$(l)): $(LAYER_MAY_$(l))';)
-.PHONY: unit-tests soak mutants check-aarch64 fuzz-run bench-tools print-layers FORCE
+.PHONY: unit-tests sim-server soak mutants check-aarch64 fuzz-run bench-tools print-layers FORCE
 
 # --- Installation -----------------------------------------------------------
 
@@ -320,7 +329,7 @@ clean:
 help:
 	@sed -n 's/^## //p' Makefile
 
-## Targets: all check check-unit check-func check-conform check-lint
+## Targets: all check check-unit check-func check-conform check-fault check-lint
 ##          check-aarch64 fuzz soak mutants bench install uninstall clean
 ## Knobs:   O=DIR            build directory (build)
 ##          V=1              show commands

@@ -6,7 +6,7 @@
 #
 # usage: sh tests/run.sh [STAGE...]
 #
-#   plain     warnings are errors; unit, func, conform, regress and lint tests
+#   plain     warnings are errors; unit, func, conform, fault, regress and lint tests
 #   peers     the newest clients, on the build of plain
 #   asan      the same as plain (without lint) under ASAN and UBSAN
 #   tsan      unit tests under TSAN
@@ -142,8 +142,8 @@ run()
 
 stage_plain()
 {
-	build plain DEVELOPER=1 all unit-tests bench-tools
-	run plain 'unit func conform regress lint'
+	build plain DEVELOPER=1 all unit-tests sim-server bench-tools
+	run plain 'unit func conform fault regress lint'
 }
 
 # The clients are of a newer Debian than this one, in a root tree of their own.
@@ -163,8 +163,8 @@ stage_peers()
 
 stage_asan()
 {
-	build asan DEVELOPER=1 SANITIZE=address,undefined all unit-tests bench-tools
-	run asan 'unit func conform regress' setarch -R
+	build asan DEVELOPER=1 SANITIZE=address,undefined all unit-tests sim-server bench-tools
+	run asan 'unit func conform fault regress' setarch -R
 }
 
 stage_tsan()

@@ -19,7 +19,8 @@
 #include "blkio-ext.h"
 #include "simdev_core.h"
 
-static const char *const op_names[SIM_OPS] = { "read", "write", "zeroes", "discard", "flush" };
+const char *const sim_op_names[SIM_OPS + 1] = { "read",    "write", "zeroes",
+						"discard", "flush", "status" };
 
 /* --- Errors ------------------------------------------------------------------- */
 
@@ -48,9 +49,13 @@ sim_must(const struct blkio *b, void *p)
 }
 
 int
-sim_refuse(int error, const char *text)
+sim_refuse(int error, const char *fmt, ...)
 {
-	snprintf(message, sizeof(message), "%s", text);
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(message, sizeof(message), fmt, ap);
+	va_end(ap);
 	return -error;
 }
 
@@ -69,21 +74,44 @@ happened(struct blkio *b, uint64_t what)
 	b->stats.hash ^= b->stats.hash >> 29;
 }
 
+/* OP is a request's, or SIM_STATUS. */
 static bool
-fault_hit(struct blkio *b, unsigned n, const struct sim_request *r)
+fault_hit(struct blkio *b, unsigned n, unsigned op, uint64_t off, uint64_t len, uint32_t flags)
 {
 	const struct sim_fault *f = &b->c.faults[n];
 
-	if (!(f->ops & 1u << r->op) || (f->fua_only && !(r->flags & BLKIO_REQ_FUA)))
+	if (!(f->ops & 1u << op) || (f->fua_only && !(flags & BLKIO_REQ_FUA)))
 		return false;
-	if (f->end && r->op != SIM_FLUSH &&
-	    !range_overlap(f->off, f->end - f->off, r->off, r->len))
+	if (f->end && op != SIM_FLUSH && !range_overlap(f->off, f->end - f->off, off, len))
 		return false;
 	if (f->permille && sim_pick(b, 1000) >= f->permille)
 		return false;
 	b->fault_hits[n]++;
 	return b->fault_hits[n] > f->skip &&
 	       (!f->times || b->fault_hits[n] <= f->skip + f->times);
+}
+
+static bool
+is_to_hold(struct blkio *b, const struct sim_request *r)
+{
+	for (unsigned n = 0; n < SIM_FAULTS_MAX; n++)
+		if (b->c.faults[n].hold && fault_hit(b, n, r->op, r->off, r->len, r->flags))
+			return true;
+	return false;
+}
+
+static int
+fault_of(struct blkio *b, unsigned op, uint64_t off, uint64_t len, uint32_t flags)
+{
+	for (unsigned n = 0; n < SIM_FAULTS_MAX; n++) {
+		const struct sim_fault *f = &b->c.faults[n];
+
+		if (f->ops && !f->hold && fault_hit(b, n, op, off, len, flags)) {
+			b->stats.failed++;
+			return f->ret;
+		}
+	}
+	return 0;
 }
 
 /* What the device answers; decided when the request comes. */
@@ -104,13 +132,7 @@ result_of(struct blkio *b, const struct sim_request *r)
 		if (b->c.discards == SIM_DISCARDS_UNITS && (r->off % unit || r->len % unit))
 			return -EINVAL;
 	}
-	for (unsigned n = 0; n < SIM_FAULTS_MAX; n++) {
-		if (b->c.faults[n].ops && fault_hit(b, n, r)) {
-			b->stats.failed++;
-			return b->c.faults[n].ret;
-		}
-	}
-	return 0;
+	return fault_of(b, r->op, r->off, r->len, r->flags);
 }
 
 static bool
@@ -145,7 +167,7 @@ iov_check(const struct blkio *b, const struct sim_request *r)
 	size_t at = 0;
 
 	if (r->iovcnt && memcmp(r->given, r->iov, (size_t)r->iovcnt * sizeof(*r->iov)) != 0)
-		sim_broken(b, "an iovec of %s %llu+%llu changed under way", op_names[r->op],
+		sim_broken(b, "an iovec of %s %llu+%llu changed under way", sim_op_names[r->op],
 			   (unsigned long long)r->off, (unsigned long long)r->len);
 	if (r->op != SIM_WRITE)
 		return;
@@ -195,6 +217,7 @@ finish(struct blkio *b, struct sim_request *r)
 	b->nready--;
 	r->q->finished++;
 	happened(b, r->id * 3 + 1 + (uint64_t)(unsigned)r->ret);
+	b->tell(b, SIM_ENDS, r);
 	announce(r->q);
 }
 
@@ -245,8 +268,23 @@ sim_step_one(struct blkio *b)
 }
 
 void
+sim_let_go(struct blkio *b)
+{
+	for (unsigned i = 0; i < b->nrequests; i++) {
+		struct sim_request *r = b->requests[i];
+
+		r->hold = false;
+		if (r->state != SIM_HELD)
+			continue;
+		r->state = SIM_SUBMITTED;
+		b->nready++;
+	}
+}
+
+void
 sim_cut(struct blkio *b)
 {
+	sim_let_go(b);
 	disk_cut(b);
 	b->dead = true;
 	for (unsigned i = 0; i < b->nrequests; i++)
@@ -269,7 +307,7 @@ text_add(struct blkio *b, const struct sim_request *r)
 		room = sizeof(b->text);
 	}
 	n = r->op == SIM_FLUSH ? snprintf(at, room, "flush, ") :
-				 snprintf(at, room, "%s %llu+%llu%s%s%s, ", op_names[r->op],
+				 snprintf(at, room, "%s %llu+%llu%s%s%s, ", sim_op_names[r->op],
 					  (unsigned long long)r->off, (unsigned long long)r->len,
 					  r->flags & BLKIO_REQ_FUA ? " fua" : "",
 					  r->flags & BLKIO_REQ_NO_UNMAP ? " no-unmap" : "",
@@ -284,7 +322,7 @@ request_new(struct blkioq *q, enum sim_op op, uint64_t off, uint64_t len, void *
 	struct blkio *b = q->dev;
 	struct sim_request *r = sim_must(b, calloc(1, sizeof(*r)));
 	uint64_t align = sim_in_tail(b, off) ? 1 : (uint64_t)b->c.request_alignment;
-	const char *name = op_names[op];
+	const char *name = sim_op_names[op];
 
 	*r = (struct sim_request){
 		.op = op,
@@ -298,8 +336,7 @@ request_new(struct blkioq *q, enum sim_op op, uint64_t off, uint64_t len, void *
 	text_add(b, r);
 	b->stats.requests[op]++;
 	happened(b, off * 31 + len * 7 + (uint64_t)op + ((uint64_t)flags << 40));
-	if (b->comes)
-		b->comes(b, r);
+	b->tell(b, SIM_COMES, r);
 	if (flags & ~(op == SIM_WRITE ? 1u : op == SIM_ZEROES ? 7u : 0u))
 		sim_broken(b, "%s with flags 0x%x", name, flags);
 	if (op != SIM_READ && op != SIM_FLUSH && b->c.read_only)
@@ -320,6 +357,7 @@ request_new(struct blkioq *q, enum sim_op op, uint64_t off, uint64_t len, void *
 				   (unsigned long long)off, (unsigned long long)len,
 				   (unsigned long long)align);
 	}
+	r->hold = is_to_hold(b, r);
 	r->ret = result_of(b, r);
 	if (b->nrequests == SIM_REQUESTS_MAX)
 		sim_broken(b, "too many requests");
@@ -363,7 +401,7 @@ transfer(struct blkioq *q, enum sim_op op, uint64_t off, const struct iovec *iov
 		sim_broken(b, "%d segments, but at most %d are allowed", iovcnt,
 			   b->c.max_segments);
 	if (b->c.max_transfer && len > (uint64_t)b->c.max_transfer)
-		sim_broken(b, "%s of %llu bytes, but at most %d are allowed", op_names[op],
+		sim_broken(b, "%s of %llu bytes, but at most %d are allowed", sim_op_names[op],
 			   (unsigned long long)len, b->c.max_transfer);
 	r->given = iov;
 	r->iovcnt = iovcnt;
@@ -473,6 +511,11 @@ submit(struct blkio *b, const struct blkioq *q)
 
 		if (r->q != q || r->state != SIM_QUEUED)
 			continue;
+		if (r->hold && !b->dead) {
+			r->state = SIM_HELD;
+			b->tell(b, SIM_HOLDS, r);
+			continue;
+		}
 		r->state = SIM_SUBMITTED;
 		b->nready++;
 		if (b->c.instant || b->dead)
@@ -525,6 +568,8 @@ blkioq_do_io(struct blkioq *q, struct blkio_completion *completions, int min_com
 		submit(b, q);
 		n = fetch(q, completions, max_completions);
 	}
+	if (b->busy && b->nready > 0)
+		b->busy(b);
 	pthread_mutex_unlock(&b->lock);
 	return n;
 }
@@ -563,6 +608,8 @@ blkioq_ext_status(struct blkioq *q, uint64_t start, uint64_t len, struct blkio_e
 		ret = -EIO;
 	else if (!b->c.status)
 		ret = -ENOTSUP;
+	else
+		ret = fault_of(b, SIM_STATUS, start, len, 0);
 	*extent = (struct blkio_ext_extent){ .len = disk_alike(b, start, len, &zero) };
 	if (zero && sim_pick(b, 8))
 		extent->flags = BLKIO_EXT_ZERO | (sim_pick(b, 2) ? BLKIO_EXT_HOLE : 0);

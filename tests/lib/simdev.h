@@ -2,9 +2,10 @@
 /*
  * simdev.h - a simulated block device behind blkio.h, driven by a seed.
  *
- * It takes the place of the driver library and has one driver, "sim". A front
- * makes devices of it: simdev_unit.c, for unit tests, has one device and the
- * functions below.
+ * It takes the place of the driver library and has one driver, "sim". Two fronts
+ * make devices of it: simdev_unit.c, for unit tests, has one device and the
+ * functions below; simdev_live.c, for a server, has one for each target, with a
+ * thread that lets time pass.
  *
  * 1. Nothing happens by itself: a request that was submitted goes on in
  *    sim_step(), or in blkioq_do_io() when the seed says so, in any order.
@@ -37,6 +38,8 @@
 #include <stdint.h>
 
 enum sim_op { SIM_READ, SIM_WRITE, SIM_ZEROES, SIM_DISCARD, SIM_FLUSH, SIM_OPS };
+/* No request; but a fault may be one of looking up what the device holds. */
+#define SIM_STATUS SIM_OPS
 
 enum sim_zeroes {
 	SIM_ZEROES_DONE,
@@ -53,7 +56,7 @@ enum sim_discards {
 /* What a discarded block reads as. */
 enum sim_discarded { SIM_DISCARDED_KEPT, SIM_DISCARDED_ZERO, SIM_DISCARDED_EITHER };
 
-/* Requests of some kinds that touch a range fail. */
+/* Requests of some kinds that touch a range fail, or are held. */
 struct sim_fault {
 	unsigned ops;	     /* of 1 << SIM_* */
 	uint64_t off, end;   /* both 0: anywhere; a flush is everywhere */
@@ -61,10 +64,11 @@ struct sim_fault {
 	unsigned times;	     /* then so many fail; 0: all */
 	unsigned permille;   /* of those, by chance; 0: each */
 	bool fua_only;
+	bool hold; /* it has no effect, and no end, before it is released */
 	int ret;
 };
 
-#define SIM_FAULTS_MAX 4
+#define SIM_FAULTS_MAX 16
 
 /* 0 and false are the plainest device but for capacity and flush_needed. */
 struct sim_config {

@@ -3,7 +3,8 @@
  * simdev_core.h - what the files of the simulated device share.
  *
  * simdev.c has requests and queues, simdev_disk.c what is on the device,
- * simdev_props.c its properties. A front makes devices, and lets time pass.
+ * simdev_props.c its properties. A front, simdev_unit.c or simdev_live.c, makes
+ * devices and lets time pass.
  *
  * 1. A device is a struct blkio. Its contents outlive a handle: sim_init() makes
  *    the device, blkio_connect() and blkio_destroy() come and go.
@@ -26,12 +27,14 @@
 #define SIM_REGIONS_MAX 64
 #define SIM_REQUESTS_MAX 8192
 #define SIM_TEXT_BYTES (256u << 10)
+#define SIM_CONTROL_MAX 108
 
-enum sim_state { SIM_QUEUED, SIM_SUBMITTED, SIM_FINISHED };
+enum sim_state { SIM_QUEUED, SIM_HELD, SIM_SUBMITTED, SIM_FINISHED };
 
 struct sim_request {
 	enum sim_op op;
 	enum sim_state state;
+	bool hold; /* it is to be held when it is submitted */
 	uint64_t id, off, len;
 	uint32_t flags;
 	struct blkioq *q;
@@ -82,6 +85,13 @@ struct sim_disk {
 	size_t carved;	     /* bytes of it */
 };
 
+/* What the front is told of. */
+enum sim_event {
+	SIM_COMES, /* a request is queued; its result is not known yet */
+	SIM_HOLDS,
+	SIM_ENDS,
+};
+
 struct blkio {
 	pthread_mutex_t lock;
 	struct sim_config c;
@@ -99,12 +109,14 @@ struct blkio {
 
 	struct sim_request *requests[SIM_REQUESTS_MAX]; /* oldest first */
 	unsigned nrequests;
-	unsigned nready; /* submitted, and not finished */
+	unsigned nready; /* SIM_SUBMITTED */
 	uint64_t ids, fetches;
 	struct sim_disk disk;
 
-	/* The front's; NULL: none. */
-	void (*comes)(struct blkio *b, const struct sim_request *r);
+	/* The front's. */
+	void (*tell)(struct blkio *b, enum sim_event event, const struct sim_request *r);
+	void (*busy)(struct blkio *b); /* there are steps to be made; may be NULL */
+	char control[SIM_CONTROL_MAX]; /* path of a socket that it talks to; or "" */
 
 	size_t text_len;
 	char text[SIM_TEXT_BYTES];
@@ -115,7 +127,9 @@ _Noreturn void sim_broken(const struct blkio *b, const char *fmt, ...) printf_fn
 void *sim_must(const struct blkio *b, void *p);
 
 /* The message of blkio_get_error_msg(); -ERROR. Without the lock. */
-int sim_refuse(int error, const char *text);
+int sim_refuse(int error, const char *fmt, ...) printf_fn(2, 3);
+
+extern const char *const sim_op_names[SIM_OPS + 1];
 
 /* A number in [0, N), as the seed says. */
 static inline unsigned
@@ -140,11 +154,23 @@ void sim_release(struct blkio *b);
 /* Takes some request that was submitted a step further; false: there is none. */
 bool sim_step_one(struct blkio *b);
 
+/* What is held goes on. */
+void sim_let_go(struct blkio *b);
+
 /* See sim_power_cut(); what is submitted has failed afterwards. */
 void sim_cut(struct blkio *b);
 
 /* What blkio_destroy() does to every device. */
 void sim_close(struct blkio *b);
+
+/* --- Properties (simdev_props.c) --------------------------------------------------- */
+
+/*
+ * Adds a fault that TEXT describes: OPS[@OFF+LEN]:WHAT[:OPTION...]. OPS are names
+ * of requests joined by '+', and "status"; WHAT an errno by name or number, or
+ * "hold"; options are skip=N, times=N, permille=N and "fua". -EINVAL.
+ */
+int sim_fault_add(struct blkio *b, const char *text);
 
 /* --- Contents (simdev_disk.c) ------------------------------------------------------ */
 

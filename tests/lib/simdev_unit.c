@@ -15,9 +15,9 @@ static struct blkio dev = { .lock = PTHREAD_MUTEX_INITIALIZER };
 void (*sim_on_request)(enum sim_op op, uint64_t off, uint64_t len, uint32_t flags);
 
 static void
-comes(struct blkio *b, const struct sim_request *r)
+tell(struct blkio *b, enum sim_event event, const struct sim_request *r)
 {
-	if (sim_on_request)
+	if (event == SIM_COMES && sim_on_request)
 		sim_on_request(r->op, r->off, r->len, r->flags);
 }
 
@@ -29,7 +29,7 @@ sim_reset(const struct sim_config *config)
 	pthread_mutex_lock(&dev.lock);
 	if (dev.nrequests || dev.open)
 		sim_broken(&dev, "reset while the device is open");
-	dev.comes = comes;
+	dev.tell = tell;
 	sim_init(&dev, config);
 	pthread_mutex_unlock(&dev.lock);
 }

@@ -197,6 +197,17 @@ look(struct reading *r, uint64_t len_max)
 /* --- Failures --------------------------------------------------------------- */
 
 /*
+ * Whether RET is about some block of a range, while others may be fine: the words
+ * that Linux has for what a medium, or the checksum of a block, says. After any
+ * other one asking again would be in vain, or each time as slow as the first.
+ */
+static bool
+is_medium_error(int ret)
+{
+	return ret == -EIO || ret == -ENODATA || ret == -EILSEQ;
+}
+
+/*
  * Finds the first block of a piece of LEN bytes that cannot be read: *GOOD bytes
  * before it can be, and have been. False: it was not found in the reads that
  * this may take.
@@ -236,7 +247,7 @@ piece_failed(struct reading *r, size_t len, int ret)
 	bool located = false;
 	size_t good = 0;
 
-	if (ret == -EIO && !*gone(req))
+	if (is_medium_error(ret) && !*gone(req))
 		located = locate(r, len, &good);
 	if (good > 0 && tell_data(r, good) < 0)
 		located = false;

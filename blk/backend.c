@@ -114,6 +114,16 @@ backend_stats(struct backend *b, struct backend_stats *stats)
 	pthread_mutex_unlock(&b->lock);
 }
 
+/* Requests that are to be durable fail from now on: says why, once. */
+static void
+tell_lost(struct backend *b)
+{
+	int ret = dev_flush_error(b->dev);
+
+	if (ret < 0 && b->lost && !__atomic_exchange_n(&b->lost_told, true, __ATOMIC_ACQ_REL))
+		b->lost(b, ret);
+}
+
 /* --- Policy ----------------------------------------------------------------- */
 
 enum backend_status
@@ -254,6 +264,8 @@ request_co(struct backend_port *p, const struct backend_request *r)
 		since = loop_now(queue_loop(p->q));
 		ret = request_run(p->q, r);
 		count_done(p, r->op, r->len, since, ret);
+		if (unlikely(ret < 0))
+			tell_lost(p->backend);
 	} while (!is_answer(p, r, ret));
 	return ret;
 }

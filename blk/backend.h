@@ -75,6 +75,13 @@ struct backend {
 	 * loop of the request; it must not wait.
 	 */
 	void (*stopped)(struct backend *b, int ret);
+	/*
+	 * Told once, by the first request that fails after a flush has, with what
+	 * that said: what was written is lost, or may be (dev.h). Or NULL. Context
+	 * likewise.
+	 */
+	void (*lost)(struct backend *b, int ret);
+	bool lost_told; /* atomic */
 	enum backend_status status; /* atomic */
 	pthread_mutex_t lock;	    /* over ports, and what removed ones had counted */
 	struct list ports;	    /* of backend_port.link */

@@ -462,11 +462,20 @@ dev_unmap(struct dev *dev, const struct buf_region *region)
 bool
 dev_flush_failed(const struct dev *dev)
 {
-	return __atomic_load_n(&dev->flush_failed, __ATOMIC_ACQUIRE);
+	return dev_flush_error(dev) < 0;
+}
+
+int
+dev_flush_error(const struct dev *dev)
+{
+	return __atomic_load_n(&dev->flush_error, __ATOMIC_ACQUIRE);
 }
 
 void
-dev_flush_fail(struct dev *dev)
+dev_flush_fail(struct dev *dev, int ret)
 {
-	__atomic_store_n(&dev->flush_failed, true, __ATOMIC_RELEASE);
+	int none = 0;
+
+	__atomic_compare_exchange_n(&dev->flush_error, &none, ret, false, __ATOMIC_RELEASE,
+				    __ATOMIC_RELAXED);
 }

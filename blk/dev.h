@@ -94,7 +94,7 @@ struct dev {
 	struct track track; /* used where request_alignment is above 1 */
 	struct flush flush;
 	struct drain drain;
-	bool flush_failed;    /* latched; atomic access through dev_flush_failed() */
+	int flush_error;      /* latched; atomic access through dev_flush_error() */
 	pthread_mutex_t lock; /* over dev_add_queue(): blkio handles take one call at a time */
 };
 
@@ -161,6 +161,9 @@ struct dev_limits dev_limits_stack(const struct dev_limits *upper, const struct 
 
 /* Whether a flush has failed since the device was opened. Any thread. */
 bool dev_flush_failed(const struct dev *dev);
-void dev_flush_fail(struct dev *dev);
+/* What the first one that failed said, -errno; or 0. Any thread. */
+int dev_flush_error(const struct dev *dev);
+/* RET: -errno. The first one stays. */
+void dev_flush_fail(struct dev *dev, int ret);
 
 #endif

@@ -100,7 +100,7 @@ io_complete(struct queue *q, struct queue_io *io, int ret)
 	if (io->ret < 0) {
 		/* Of a request with FUA another error is its own: it wrote nothing. */
 		if (io->is_flush || io->ret == -EIO)
-			dev_flush_fail(q->dev);
+			dev_flush_fail(q->dev, io->ret);
 		io_done(io);
 	} else {
 		io->barrier = q->sync_last;

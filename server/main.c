@@ -248,6 +248,16 @@ backend_stopped(struct backend *b, int ret)
 }
 
 static void
+backend_lost(struct backend *b, int ret)
+{
+	char quoted[LOG_QUOTE_MAX];
+
+	log_error("what was written may be lost, FLUSH and FUA fail until the server is started "
+		  "again export=%s error=\"%s\"",
+		  log_quote(quoted, b->name, strlen(b->name)), strerror(-ret));
+}
+
+static void
 backends_resume(struct server *s)
 {
 	for (unsigned i = 0; i < s->exports.count; i++) {
@@ -361,6 +371,7 @@ exports_open(struct server *s, struct err *err)
 		exp->clients_max = c->clients_max;
 		backend_init(&exp->backend, exp->name, exp->dev, c->on_error, c->on_error);
 		exp->backend.stopped = backend_stopped;
+		exp->backend.lost = backend_lost;
 	}
 	s->exports.fallback = &s->exports.exports[c->fallback];
 	return 0;

@@ -137,16 +137,18 @@ worker_port(struct worker *worker, struct export *exp, struct backend_port **por
 static void co_fn
 last_flush(struct worker *worker, unsigned i)
 {
+	const struct export *exp = &worker->exports->exports[i];
 	int ret = blk_co_flush(worker->ports[i].q);
+	char quoted[LOG_QUOTE_MAX];
 
-	if (ret < 0) {
-		worker->flush_failed = true;
-		char quoted[LOG_QUOTE_MAX];
-		const char *name = worker->exports->exports[i].name;
-
-		log_error("last flush failed export=%s error=\"%s\"",
-			  log_quote(quoted, name, strlen(name)), strerror(-ret));
-	}
+	if (ret == 0)
+		return;
+	worker->flush_failed = true;
+	/* What the device said, and not what is said of it since. */
+	if (dev_flush_failed(exp->dev))
+		ret = dev_flush_error(exp->dev);
+	log_error("last flush failed export=%s error=\"%s\"",
+		  log_quote(quoted, exp->name, strlen(exp->name)), strerror(-ret));
 }
 
 static void

@@ -65,8 +65,8 @@ MUTANTS = {
          "\treturn dev->limits.request_alignment;\n")]),
     "zeroes-told-of-data": ("blk_model", "blk/status.c", [
         ("\t\tstop = dev_align_down(dev, stop);\n", "\t\tstop = dev_align_up(dev, stop);\n")]),
-    "failed-flush-forgotten": ("blk_io_fake", "blk/dev.c", [
-        ("\t__atomic_store_n(&dev->flush_failed, true, __ATOMIC_RELEASE);\n", "")]),
+    "failed-flush-forgotten": ("blk_io_fake", "blk/queue.c", [
+        ("\t\t\tdev_flush_fail(q->dev, io->ret);\n", "\t\t\t;\n")]),
     "two-requests-one-buffer": ("blk_buf", "blk/buf.c", [
         ("slab->free_chunk[--slab->nfree] : slab->fresh++;",
          "slab->free_chunk[--slab->nfree] : (slab->fresh++, 0);")]),

@@ -294,6 +294,37 @@ START_TEST(a_lost_write_leaves_the_policy_alone)
 }
 END_TEST
 
+static int told_lost;
+
+static void
+count_lost(struct backend *b, int ret)
+{
+	ck_assert_ptr_eq(b, &backend);
+	ck_assert_int_eq(ret, -ENOSPC);
+	told_lost++;
+}
+
+START_TEST(a_lost_write_is_told_once)
+{
+	start(BACKEND_REPORT);
+	backend.lost = count_lost;
+	told_lost = 0;
+	device_says = -EIO;
+	ck_assert_int_eq(run(BACKEND_WRITE), -EIO);
+	device_says = 0;
+	ck_assert_int_eq(run(BACKEND_WRITE), 0);
+	ck_assert_int_eq(told_lost, 0);
+	device_says = -ENOSPC;
+	ck_assert_int_eq(run(BACKEND_FLUSH), -EIO);
+	ck_assert_int_eq(told_lost, 1);
+	device_says = -EIO;
+	ck_assert_int_eq(run(BACKEND_FLUSH), -EIO);
+	ck_assert_int_eq(run(BACKEND_WRITE), -EIO);
+	ck_assert_int_eq(told_lost, 1);
+	finish();
+}
+END_TEST
+
 START_TEST(shutdown_fails_what_is_held)
 {
 	struct call w, later;
@@ -316,4 +347,5 @@ END_TEST
 UNIT_MAIN_IF(unit_loop_possible(), everything_is_counted, latency, report_answers_everything,
 	     enospc_stops_there_only, stop_stops_at_every_failure, flushes_are_always_answered,
 	     nobody_waits_for_what_is_held, a_lost_write_leaves_the_policy_alone,
+	     a_lost_write_is_told_once,
 	     shutdown_fails_what_is_held)

@@ -213,8 +213,11 @@ START_TEST(open_file)
 	ck_assert(dev->discard && dev->flush_needed);
 	ck_assert_ptr_nonnull(dev_queue(dev, 0));
 	ck_assert(!dev_flush_failed(dev));
-	dev_flush_fail(dev);
+	ck_assert_int_eq(dev_flush_error(dev), 0);
+	dev_flush_fail(dev, -ENOSPC);
+	dev_flush_fail(dev, -EIO);
 	ck_assert(dev_flush_failed(dev));
+	ck_assert_int_eq(dev_flush_error(dev), -ENOSPC);
 	dev_close(dev);
 	dev_close(NULL);
 	unlink(path);

@@ -58,7 +58,7 @@ count_done(struct backend_port *p, enum backend_op op, uint64_t bytes, uint64_t 
 		__atomic_store_n(&c->latency_max_ns, ns, __ATOMIC_RELAXED);
 	if (ret == 0)
 		count(&c->bytes, bytes);
-	else if (ret != -ENOTSUP) /* an answer, not a failure */
+	else if (ret != -ENOTSUP || op != BACKEND_ZEROES) /* an answer, not a failure */
 		count(&c->errors, 1);
 }
 

@@ -309,8 +309,10 @@ conn_log_failure(struct conn *conn, const struct request *req, int ret)
 {
 	char quoted[LOG_QUOTE_MAX];
 
-	/* An answer, not a failure; or nobody is there to be answered. */
-	if (ret == -ENOTSUP || conn->chan.aborted)
+	bool answer = ret == -ENOTSUP && req->nbd.flags & NBD_CMD_FLAG_FAST_ZERO;
+
+	/* Not a failure; or nobody is there to be answered. */
+	if (answer || conn->chan.aborted)
 		return;
 	log_limited(&conn->failures, LOG_ERROR,
 		    "request failed export=%s command=%s offset=%llu length=%llu error=\"%s\" "

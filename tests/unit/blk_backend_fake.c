@@ -112,12 +112,16 @@ START_TEST(everything_is_counted)
 	ck_assert_int_eq(run(BACKEND_WRITE), -EIO);
 	device_says = -ENOTSUP;
 	ck_assert_int_eq(run(BACKEND_ZEROES), -ENOTSUP);
+	/* An answer to the one, a failure of the other. */
+	reads_say = -ENOTSUP;
+	ck_assert_int_eq(run(BACKEND_READ), -ENOTSUP);
 	loop_assert();
 	backend_invalid(&port, BACKEND_READ);
 
 	backend_stats(&backend, &s);
-	ck_assert_uint_eq(s.of[BACKEND_READ].ops, 1);
+	ck_assert_uint_eq(s.of[BACKEND_READ].ops, 2);
 	ck_assert_uint_eq(s.of[BACKEND_READ].bytes, 4096);
+	ck_assert_uint_eq(s.of[BACKEND_READ].errors, 1);
 	ck_assert_uint_eq(s.of[BACKEND_READ].invalid, 1);
 	ck_assert_uint_eq(s.of[BACKEND_WRITE].ops, 3);
 	ck_assert_uint_eq(s.of[BACKEND_WRITE].bytes, 2 * 4096);

@@ -123,6 +123,7 @@ class SimDisk:
 
     def mark(self):
         """Where the events are now: to ask for those since."""
+        self.tell("sync")               # what has happened has been told then
         with self.changed:
             return len(self.events)
 
@@ -133,10 +134,11 @@ class SimDisk:
             return [e for e in self.events[mark:]
                     if what in (None, e.what) and op in (None, e.op)]
 
-    def wait(self, what, op, mark=0, count=1):
+    def wait(self, what, op, mark=0, count=1, offset=None):
         """The first count such events since then, once they are there."""
         def there():
-            found = [e for e in self.events[mark:] if e.what == what and e.op == op]
+            found = [e for e in self.events[mark:]
+                     if (e.what, e.op) == (what, op) and offset in (None, e.offset)]
             return found[:count] if len(found) >= count else None
         return self._wait_for(there, f"{what} {op}")
 

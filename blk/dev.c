@@ -48,10 +48,9 @@ dev_limits_check(const struct dev_limits *l, struct err *err)
 	if (!is_pow2(l->mem_alignment))
 		return err_set(err, -EINVAL, "limit buf-alignment is %llu, which is no power of two",
 			       (unsigned long long)l->mem_alignment);
-	if (!is_pow2(l->opt_mem_alignment))
+	if (l->opt_mem_alignment < 1)
 		return err_set(err, -EINVAL,
-			       "limit optimal-buf-alignment is %llu, which is no power of two",
-			       (unsigned long long)l->opt_mem_alignment);
+			       "limit optimal-buf-alignment is 0, but must be 1 at least");
 	if (l->max_segments < 1)
 		return err_set(err, -EINVAL, "limit max-segments is 0, but must be 1 at least");
 	if ((ret = check_multiple("optimal-io-size", l->opt_transfer, "request-alignment", align,
@@ -72,15 +71,6 @@ dev_limits_check(const struct dev_limits *l, struct err *err)
 	return 0;
 }
 
-/* The smaller of two maxima, where 0 is none, in whole blocks: one at least. */
-static uint64_t
-min_limit(uint64_t a, uint64_t b, uint64_t align)
-{
-	uint64_t max = a && b ? MIN(a, b) : a | b;
-
-	return max ? MAX(align_down(max, align), align) : 0;
-}
-
 /* The optimum fits the limits, or is none. */
 static void
 drop_odd_optimum(struct dev_limits *l)
@@ -88,28 +78,6 @@ drop_odd_optimum(struct dev_limits *l)
 	if (l->opt_transfer && ((l->request_alignment && l->opt_transfer % l->request_alignment) ||
 				l->max_transfer % l->opt_transfer))
 		l->opt_transfer = 0;
-}
-
-struct dev_limits
-dev_limits_stack(const struct dev_limits *upper, const struct dev_limits *lower)
-{
-	uint64_t align = MAX(upper->request_alignment, lower->request_alignment);
-	struct dev_limits l = {
-		.request_alignment = align,
-		.opt_transfer = MAX(upper->opt_transfer, lower->opt_transfer),
-		.max_transfer = min_limit(upper->max_transfer, lower->max_transfer, align),
-		.max_segments = MIN(upper->max_segments, lower->max_segments),
-		.mem_alignment = MAX(upper->mem_alignment, lower->mem_alignment),
-		.opt_mem_alignment = MAX(upper->opt_mem_alignment, lower->opt_mem_alignment),
-		.discard_alignment = MAX(upper->discard_alignment, lower->discard_alignment),
-		.max_discard = min_limit(upper->max_discard, lower->max_discard, align),
-		.zero_alignment = MAX(upper->zero_alignment, lower->zero_alignment),
-		.max_write_zeroes =
-			min_limit(upper->max_write_zeroes, lower->max_write_zeroes, align),
-	};
-
-	drop_odd_optimum(&l);
-	return l;
 }
 
 /* --- Properties ------------------------------------------------------------- */
@@ -442,8 +410,11 @@ int
 dev_map(struct dev *dev, const struct buf_region *region, struct err *err)
 {
 	struct blkio_mem_region r = to_blkio_region(region);
-	int ret = blkio_map_mem_region(dev->blkio, &r);
+	int ret;
 
+	pthread_mutex_lock(&dev->lock);
+	ret = blkio_map_mem_region(dev->blkio, &r);
+	pthread_mutex_unlock(&dev->lock);
 	if (ret < 0) {
 		blkio_error(ret, err);
 		return err_prefix(err, "mapping %zu bytes of payload memory", region->len_bytes);
@@ -456,7 +427,9 @@ dev_unmap(struct dev *dev, const struct buf_region *region)
 {
 	struct blkio_mem_region r = to_blkio_region(region);
 
+	pthread_mutex_lock(&dev->lock);
 	blkio_unmap_mem_region(dev->blkio, &r);
+	pthread_mutex_unlock(&dev->lock);
 }
 
 bool

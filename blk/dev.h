@@ -36,7 +36,7 @@ struct dev_limits {
 	uint64_t max_transfer;		 /* 0: none; multiple of the two above */
 	unsigned max_segments;		 /* >= 1 */
 	uint64_t mem_alignment;		 /* of addresses, power of two */
-	uint64_t opt_mem_alignment;	 /* of addresses that are fastest; likewise */
+	uint64_t opt_mem_alignment;	 /* of addresses that are fastest; a wish; >= 1 */
 	uint64_t discard_alignment;	 /* 0: none; multiple of request_alignment */
 	uint64_t max_discard;		 /* 0: none; likewise */
 	uint64_t max_write_zeroes;	 /* 0: none; likewise */
@@ -95,7 +95,7 @@ struct dev {
 	struct flush flush;
 	struct drain drain;
 	int flush_error;      /* latched; atomic access through dev_flush_error() */
-	pthread_mutex_t lock; /* over dev_add_queue(): blkio handles take one call at a time */
+	pthread_mutex_t lock; /* over calls of blkio while workers run: it takes one at a time */
 };
 
 /*
@@ -114,7 +114,7 @@ struct blkioq *dev_queue(struct dev *dev, unsigned index);
 /* One more queue, for a worker's first use. Any thread; blocks shortly. */
 int dev_add_queue(struct dev *dev, struct blkioq **qp, struct err *err);
 
-/* Makes a pool's lasting slab known to the driver. Context: main, after open. */
+/* Makes memory known to the driver. Any thread, after open. */
 int dev_map(struct dev *dev, const struct buf_region *region, struct err *err);
 void dev_unmap(struct dev *dev, const struct buf_region *region);
 
@@ -150,14 +150,6 @@ dev_before_tail(const struct dev *dev, uint64_t off, uint64_t len)
  * rule. -EINVAL.
  */
 int dev_limits_check(const struct dev_limits *limits, struct err *err);
-
-/*
- * What is left to whoever stands on two layers with limits: alignments and
- * opt_transfer by the larger, maxima by the smaller of those that are set, in
- * whole blocks. The result holds the rules if UPPER and LOWER do; an optimum
- * that would not is none. Pure.
- */
-struct dev_limits dev_limits_stack(const struct dev_limits *upper, const struct dev_limits *lower);
 
 /* Whether a flush has failed since the device was opened. Any thread. */
 bool dev_flush_failed(const struct dev *dev);

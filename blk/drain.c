@@ -44,9 +44,19 @@ drain_co_wait_(struct drain_door *door)
 void
 drain_shut(struct drain_door *door)
 {
+	struct drain *d = door->drain;
+	bool counted;
+
 	invariant(door->inside == 0);
+	pthread_mutex_lock(&d->lock);
+	list_del(&door->link);
+	/* A drain has begun, and its call has not come yet; it may never be run. */
+	counted = d->depth > 0 && !door->closed;
+	pthread_mutex_unlock(&d->lock);
 	door->shut = true;
 	door->closed = true;
+	if (counted)
+		drain_quiet_(door);
 	co_waitq_wake_all(&door->outside);
 }
 
@@ -56,6 +66,8 @@ close_called(struct loop_call *call)
 	struct drain_door *door = container_of(call, struct drain_door, close_call);
 
 	loop_assert();
+	if (door->shut)
+		return; /* it was quiet then */
 	door->closed = true;
 	if (door->inside == 0)
 		drain_quiet_(door);
@@ -142,6 +154,8 @@ void
 drain_remove(struct drain *d, struct drain_door *door)
 {
 	invariant(door->inside == 0 && co_waitq_empty(&door->outside));
+	if (door->shut)
+		return;
 	pthread_mutex_lock(&d->lock);
 	list_del(&door->link);
 	pthread_mutex_unlock(&d->lock);

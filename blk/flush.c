@@ -62,8 +62,10 @@ flush_co(struct queue *q)
 	}
 	if (dev_flush_failed(queue_dev(q)) || f->covered >= wanted) {
 		pthread_mutex_unlock(&f->lock);
+		if (dev_flush_failed(queue_dev(q)))
+			return -EIO;
 		queue_count(q, waited ? QUEUE_FLUSHES_JOINED : QUEUE_FLUSHES_SKIPPED, 1);
-		return dev_flush_failed(queue_dev(q)) ? -EIO : 0;
+		return 0;
 	}
 	f->running = true;
 	covers = generation(f);

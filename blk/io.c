@@ -12,6 +12,7 @@
 #include "io.h"
 
 #include <errno.h>
+#include <limits.h>
 
 #include "base/range.h"
 #include "blkio.h"
@@ -37,7 +38,7 @@ fits(const struct queue *q, uint64_t off, const struct iovec *iov, int iovcnt, s
 	const struct dev *dev = queue_dev(q);
 	const struct dev_limits *l = &dev->limits;
 
-	return (unsigned)iovcnt <= l->max_segments &&
+	return (unsigned)iovcnt <= l->max_segments && len <= INT_MAX &&
 	       (!l->max_transfer || len <= l->max_transfer) &&
 	       dev_before_tail(dev, off, len) == len && transfer_memory_ok(q, off, iov, iovcnt);
 }

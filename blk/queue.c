@@ -37,6 +37,8 @@ extern __typeof__(blkioq_ext_let_go) blkioq_ext_let_go __attribute__((weak));
 #define PADS_MAX 64
 /* Requests of a queue that may bounce at once, and the piece they do it in. */
 #define BOUNCE_SLOTS 4
+/* An alignment that would only be faster is heeded up to this. */
+#define OPT_ALIGNMENT_MAX (4u << 10)
 #define BOUNCE_BYTES (256u << 10)
 
 struct queue {
@@ -118,7 +120,10 @@ queue_retry(struct loop_timer *timer)
 	loop_hook_arm(q->loop, LOOP_SUBMIT, &q->turn);
 }
 
-/* Submits and reaps; false when the driver could not be asked just now. */
+/*
+ * Submits and reaps; false when the driver could not be asked just now. Then it is
+ * asked again soon: what it was to submit again would wait for ever.
+ */
 static bool loop_fn
 queue_do_io(struct queue *q)
 {
@@ -130,6 +135,8 @@ queue_do_io(struct queue *q)
 			io_complete(q, q->completions[i].user_data, q->completions[i].ret);
 	} while (n == REAP_BATCH);
 	invariant(n >= 0 || n == -EAGAIN || n == -EBUSY || n == -ENOMEM || n == -EINTR);
+	if (n < 0)
+		loop_timer_arm(q->loop, &q->retry, RETRY_NS, queue_retry);
 	return n >= 0;
 }
 
@@ -143,16 +150,13 @@ queue_turn(struct loop_hook *hook)
 		blkioq_set_completion_fd_enabled(q->blkioq, false);
 		q->notify = false;
 	}
-	if (!queue_do_io(q)) {
-		loop_timer_arm(q->loop, &q->retry, RETRY_NS, queue_retry);
+	if (!queue_do_io(q))
 		return;
-	}
 	if (q->inflight > 0) {
 		blkioq_set_completion_fd_enabled(q->blkioq, true);
 		q->notify = true;
 		/* It may have had something to submit again. */
-		if (!queue_do_io(q))
-			loop_timer_arm(q->loop, &q->retry, RETRY_NS, queue_retry);
+		queue_do_io(q);
 	}
 }
 
@@ -164,7 +168,9 @@ queue_poll(struct loop_poller *poller)
 	unsigned before = q->inflight;
 
 	loop_assert();
-	return before > 0 && queue_do_io(q) && q->inflight != before;
+	if (before > 0)
+		queue_do_io(q);
+	return q->inflight != before;
 }
 
 static void
@@ -251,12 +257,14 @@ slots_new(struct queue *q, struct err *err)
 	const struct dev *dev = q->dev;
 	const struct dev_limits *l = &dev->limits;
 	size_t block = (size_t)l->request_alignment;
-	uint64_t mem_align = MAX(l->mem_alignment, l->opt_mem_alignment);
-	size_t align = (size_t)MAX(mem_align, (uint64_t)64);
+	size_t align = (size_t)MAX(l->mem_alignment, (uint64_t)64);
 	unsigned npads = (unsigned)MIN(MAX(PADS_BYTES / (2 * block), (size_t)PADS_MIN),
 				       (size_t)PADS_MAX);
 	int ret = 0;
 
+	/* A wish, as long as it costs no memory to speak of. */
+	if (is_pow2(l->opt_mem_alignment) && l->opt_mem_alignment <= OPT_ALIGNMENT_MAX)
+		align = MAX(align, (size_t)l->opt_mem_alignment);
 	if (block > 1)
 		ret = slots_init(&q->pads, q->loop, npads, 2 * block, align, err);
 	if (ret == 0 && (block > 1 || l->mem_alignment > 1 || dev->needs_regions))
@@ -265,24 +273,26 @@ slots_new(struct queue *q, struct err *err)
 	return ret;
 }
 
-static int
-slots_map(struct queue *q, bool map, struct err *err)
+static void
+slots_unmap(struct queue *q, const struct slots *s)
 {
-	struct slots *all[] = { &q->pads, &q->bounce };
-	int ret = 0;
+	struct buf_region region;
 
-	for (size_t i = 0; i < ARRAY_SIZE(all) && ret == 0; i++) {
-		struct buf_region region;
+	if (s->n == 0 || !q->dev->needs_regions)
+		return;
+	slots_region(s, &region);
+	dev_unmap(q->dev, &region);
+}
 
-		if (all[i]->n == 0 || !q->dev->needs_regions)
-			continue;
-		slots_region(all[i], &region);
-		if (map)
-			ret = dev_map(q->dev, &region, err);
-		else
-			dev_unmap(q->dev, &region);
-	}
-	return ret;
+static int
+slots_map(struct queue *q, const struct slots *s, struct err *err)
+{
+	struct buf_region region;
+
+	if (s->n == 0 || !q->dev->needs_regions)
+		return 0;
+	slots_region(s, &region);
+	return dev_map(q->dev, &region, err);
 }
 
 int
@@ -302,20 +312,25 @@ queue_new(struct queue **queuep, struct dev *dev, int index, struct loop *loop, 
 	ret = slots_new(q, err);
 	if (ret < 0)
 		goto fini_slots;
-	ret = slots_map(q, true, err);
+	ret = slots_map(q, &q->pads, err);
 	if (ret < 0)
 		goto fini_slots;
+	ret = slots_map(q, &q->bounce, err);
+	if (ret < 0)
+		goto unmap_pads;
 	if (index >= 0)
 		q->blkioq = dev_queue(dev, (unsigned)index);
 	else if ((ret = dev_add_queue(dev, &q->blkioq, err)) < 0)
-		goto unmap_slots;
+		goto unmap_bounce;
 	drain_add(&dev->drain, &q->door, loop);
 	flush_add(&dev->flush, &q->writer);
 	*queuep = q;
 	return 0;
 
-unmap_slots:
-	(void)slots_map(q, false, err);
+unmap_bounce:
+	slots_unmap(q, &q->bounce);
+unmap_pads:
+	slots_unmap(q, &q->pads);
 fini_slots:
 	slots_fini(&q->pads);
 	slots_fini(&q->bounce);
@@ -351,7 +366,8 @@ queue_free(struct queue *q)
 		return;
 	flush_remove(&q->dev->flush, &q->writer);
 	drain_remove(&q->dev->drain, &q->door);
-	(void)slots_map(q, false, NULL);
+	slots_unmap(q, &q->bounce);
+	slots_unmap(q, &q->pads);
 	slots_fini(&q->pads);
 	slots_fini(&q->bounce);
 	free(q);

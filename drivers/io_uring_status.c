@@ -55,27 +55,39 @@ answer(struct blkio_ext_extent *extent, uint64_t start, uint64_t end, uint64_t l
 	return 0;
 }
 
+static int
+answer_beyond_end(const struct io_queue *q, struct blkio_ext_extent *extent, uint64_t start,
+		  uint64_t len)
+{
+	if (q->dev->strict_eof)
+		return -EIO;
+	return answer(extent, start, INT64_MAX, len, BLKIO_EXT_HOLE | BLKIO_EXT_ZERO);
+}
+
 int
 io_status(struct blkioq *bq, uint64_t start, uint64_t len, struct blkio_ext_extent *extent)
 {
 	const struct io_queue *q = io_queue(bq);
 	const uint32_t hole = BLKIO_EXT_HOLE | BLKIO_EXT_ZERO;
-	uint64_t size;
+	uint64_t size, size_now;
 	int64_t at;
 
 	if (q->dev->target.block || q->seek_fd < 0)
 		return -ENOTSUP;
 	if (target_capacity(&q->dev->target, &size))
 		return -EIO; /* UNTESTED: the fd is open */
-	if (start >= size) {
-		if (q->dev->strict_eof)
-			return -EIO;
-		return answer(extent, start, INT64_MAX, len, hole);
-	}
+	if (start >= size)
+		return answer_beyond_end(q, extent, start, len);
 
 	at = seek(q->seek_fd, start, SEEK_DATA);
-	if (at == -ENXIO)
-		return answer(extent, start, size, len, hole);
+	if (at == -ENXIO) {
+		/* The end may be why, if it has come nearer since. */
+		if (target_capacity(&q->dev->target, &size_now))
+			return -EIO; /* UNTESTED: the fd is open */
+		if (start >= size_now)
+			return answer_beyond_end(q, extent, start, len);
+		return answer(extent, start, MIN(size, size_now), len, hole);
+	}
 	if (at < 0)
 		return at == -EINVAL ? -ENOTSUP : (int)at;
 	if ((uint64_t)at > start)

@@ -2,9 +2,9 @@
 /*
  * backend.c - counting, and stopping at errors; see backend.h.
  *
- * The path: admit() holds the request while the backend has stopped; the block
- * API does the work; is_answer() says whether the result is an
- * answer. If it is not, the status is set and the request goes back to admit().
+ * The path: backend_co_admit() holds the request while the backend has stopped;
+ * the block API does the work; is_answer() says whether the result is an answer.
+ * If it is not, the status is set and the request goes back to the first.
  */
 #include "backend.h"
 
@@ -138,19 +138,52 @@ struct backend_request {
 	const struct iovec *iov;
 	int iovcnt;
 	unsigned flags;
-	const bool *gone; /* nobody waits for the answer any more; or NULL */
+	struct backend_client *client; /* or NULL */
 };
 
-/* Waits while the backend has stopped. -ESHUTDOWN: there is no point in it any more. */
-static int co_fn
-admit(struct backend_port *p, const struct backend_request *r)
+/* How often it is looked for clients that have gone, while requests are held. */
+#define LOOK_NS 1000000000u
+
+static bool
+is_gone(struct backend_client *client)
 {
+	return client && client->gone(client);
+}
+
+static void
+look_due(struct loop_timer *timer)
+{
+	struct backend_port *p = container_of(timer, struct backend_port, look);
+
+	loop_assert();
+	co_waitq_wake_all(&p->held);
+}
+
+static void co_fn
+hold(struct backend_port *p)
+{
+	struct loop *loop = queue_loop(p->q);
+
+	if (!list_linked(&p->look.link))
+		loop_timer_arm(loop, &p->look, LOOK_NS, look_due);
+	p->nheld++;
+	co_waitq_wait(&p->held, loop_sched(loop));
+	if (--p->nheld == 0)
+		loop_timer_disarm(&p->look);
+}
+
+int
+backend_co_admit(struct backend_port *p, struct backend_client *client)
+{
+	bool held = false;
+
 	while (unlikely(backend_status(p->backend) != BACKEND_OK)) {
-		if (p->stopping || (r->gone && *r->gone))
+		if (p->stopping || is_gone(client))
 			return -ESHUTDOWN;
-		co_waitq_wait(&p->held, loop_sched(queue_loop(p->q)));
+		hold(p);
+		held = true;
 	}
-	return 0;
+	return held && is_gone(client) ? -ESHUTDOWN : 0;
 }
 
 static bool
@@ -258,7 +291,7 @@ request_co(struct backend_port *p, const struct backend_request *r)
 	do {
 		uint64_t since;
 
-		ret = admit(p, r);
+		ret = backend_co_admit(p, r->client);
 		if (ret < 0)
 			return ret;
 		since = loop_now(queue_loop(p->q));
@@ -282,19 +315,19 @@ iov_bytes(const struct iovec *iov, int iovcnt)
 
 int
 backend_co_read(struct backend_port *p, uint64_t off, const struct iovec *iov, int iovcnt,
-		const bool *gone)
+		struct backend_client *client)
 {
 	return request_co(p, &(struct backend_request){ .op = BACKEND_READ,
 							.off = off,
 							.len = iov_bytes(iov, iovcnt),
 							.iov = iov,
 							.iovcnt = iovcnt,
-							.gone = gone });
+							.client = client });
 }
 
 int
 backend_co_write(struct backend_port *p, uint64_t off, const struct iovec *iov, int iovcnt,
-		 unsigned flags, const bool *gone)
+		 unsigned flags, struct backend_client *client)
 {
 	return request_co(p, &(struct backend_request){ .op = BACKEND_WRITE,
 							.off = off,
@@ -302,36 +335,36 @@ backend_co_write(struct backend_port *p, uint64_t off, const struct iovec *iov, 
 							.iov = iov,
 							.iovcnt = iovcnt,
 							.flags = flags,
-							.gone = gone });
+							.client = client });
 }
 
 int
 backend_co_write_zeroes(struct backend_port *p, uint64_t off, uint64_t len, unsigned flags,
-			const bool *gone)
+			struct backend_client *client)
 {
 	return request_co(p, &(struct backend_request){
 				     .op = BACKEND_ZEROES,
 				     .off = off,
 				     .len = len,
 				     .flags = flags,
-				     .gone = gone });
+				     .client = client });
 }
 
 int
 backend_co_discard(struct backend_port *p, uint64_t off, uint64_t len, unsigned flags,
-		   const bool *gone)
+		   struct backend_client *client)
 {
 	return request_co(p, &(struct backend_request){ .op = BACKEND_DISCARD,
 							.off = off,
 							.len = len,
 							.flags = flags,
-							.gone = gone });
+							.client = client });
 }
 
 int
-backend_co_flush(struct backend_port *p, const bool *gone)
+backend_co_flush(struct backend_port *p, struct backend_client *client)
 {
-	return request_co(p, &(struct backend_request){ .op = BACKEND_FLUSH, .gone = gone });
+	return request_co(p, &(struct backend_request){ .op = BACKEND_FLUSH, .client = client });
 }
 
 /* --- Life ------------------------------------------------------------------- */

@@ -10,7 +10,9 @@
  * 3. An error that the policy says to stop at is not answered: the backend's
  *    status tells of it, the request is held, and so is every later one, until
  *    backend_resume(); then it is tried again. Nothing is ever dropped silently.
- *    When the server stops, what is held fails with -ESHUTDOWN.
+ *    When the server stops, what is held fails with -ESHUTDOWN; and so does what
+ *    nobody waits for any more, as soon as that is seen, and certainly before it
+ *    could be tried again: whoever came after that client may have written since.
  * 4. Errors of flushes are always answered, and so are those of requests with
  *    FUA once a sync has failed: waiting cures no lost write (dev.h).
  */
@@ -88,12 +90,20 @@ struct backend {
 	struct backend_stats gone;
 };
 
+/* Whoever a request is done for; part of the frontend's own object. */
+struct backend_client {
+	/* Whether it has left without waiting for the answer. Context: the port's loop. */
+	bool (*gone)(struct backend_client *client);
+};
+
 struct backend_port {
 	struct list link; /* of backend.ports */
 	struct backend *backend;
 	struct queue *q;
 	bool stopping;	      /* what is held fails */
 	struct co_waitq held; /* until the backend goes on */
+	unsigned nheld;
+	struct loop_timer look; /* for clients that have gone, while somebody is held */
 	bool resume_sent;     /* resume_call is on its way; atomic */
 	struct loop_call resume_call;
 	struct backend_stats stats;
@@ -114,20 +124,25 @@ void backend_port_init(struct backend_port *p, struct backend *b, struct queue *
 void backend_port_fini(struct backend_port *p);
 
 /*
- * As the calls of io.h; context likewise. GONE, if not NULL, becomes true when
- * nobody waits for the answer any more: a request that is held fails then, with
- * -ESHUTDOWN, once somebody calls backend_port_look().
+ * As the calls of io.h; context likewise. CLIENT may be NULL: it never goes. On top
+ * of the errors there: -ESHUTDOWN, see 3 above.
  */
 int backend_co_read(struct backend_port *p, uint64_t off, const struct iovec *iov, int iovcnt,
-		    const bool *gone) co_fn;
+		    struct backend_client *client) co_fn;
 int backend_co_write(struct backend_port *p, uint64_t off, const struct iovec *iov, int iovcnt,
-		     unsigned flags, const bool *gone) co_fn;
+		     unsigned flags, struct backend_client *client) co_fn;
 int backend_co_write_zeroes(struct backend_port *p, uint64_t off, uint64_t len, unsigned flags,
-			    const bool *gone) co_fn;
+			    struct backend_client *client) co_fn;
 int backend_co_discard(struct backend_port *p, uint64_t off, uint64_t len, unsigned flags,
-		       const bool *gone) co_fn;
-int backend_co_flush(struct backend_port *p, const bool *gone) co_fn;
-/* Some GONE may have changed. */
+		       struct backend_client *client) co_fn;
+int backend_co_flush(struct backend_port *p, struct backend_client *client) co_fn;
+
+/*
+ * Waits while the backend has stopped: for who is about to take memory for a
+ * request, which would be held with it. 0, or -ESHUTDOWN.
+ */
+int backend_co_admit(struct backend_port *p, struct backend_client *client) co_fn;
+/* Some client has gone. */
 void backend_port_look(struct backend_port *p) loop_fn;
 
 /* A request that the frontend refused. */

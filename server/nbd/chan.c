@@ -18,6 +18,7 @@
 #include <errno.h>
 #include <limits.h>
 #include <linux/sockios.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -336,6 +337,14 @@ chan_co_linger(struct chan *chan)
 	while (chan_co_receive(chan, NULL, 0, LIMIT_SKIP, CHAN_BETWEEN) >= 0)
 		chan->begin = chan->end;
 	loop_timer_disarm(&chan->tx_stall);
+}
+
+bool
+chan_peer_left(const struct chan *chan)
+{
+	struct pollfd poll_rfd = { .fd = chan->rfd, .events = POLLRDHUP };
+
+	return chan->aborted || poll(&poll_rfd, 1, 0) != 0;
 }
 
 void

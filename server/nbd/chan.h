@@ -88,6 +88,12 @@ int chan_co_writev(struct chan *chan, struct iovec *iov, int iovcnt) co_fn;
  */
 void chan_co_linger(struct chan *chan) co_fn;
 
+/*
+ * Whether the peer has said that nothing more will come from it, or is not there
+ * any more; perhaps behind bytes that nobody has read yet. Costs a system call.
+ */
+bool chan_peer_left(const struct chan *chan);
+
 /* Receives nothing more: for lack of it readers fail with REASON (-errno). */
 void chan_stop(struct chan *chan, int reason) loop_fn;
 

@@ -212,6 +212,9 @@ request_admit(struct conn *conn, struct request *req)
 	if (v.ret == 0 && v.payload_bytes > 0 && req->nbd.command == NBD_CMD_BLOCK_STATUS)
 		ret = status_payload_receive(conn, req, &v);
 	req->fault = v.fault;
+	/* What is held at a backend that has stopped holds no memory that others need. */
+	if (ret == 0 && v.ret == 0 && v.buffer_bytes > 0)
+		v.ret = backend_co_admit(conn->port, &conn->client);
 	if (ret == 0 && v.ret < 0)
 		return request_refuse(conn, req, &v);
 	if (ret == 0 && v.payload_bytes > 0)
@@ -277,6 +280,15 @@ slots_new(struct conn *conn)
 		list_add_tail(&conn->free_slots, &conn->slots[i].link);
 	}
 	return 0;
+}
+
+/* Not only what the reader has seen: it may be waiting for something else. */
+static bool
+client_gone(struct backend_client *client)
+{
+	const struct conn *conn = container_of(client, struct conn, client);
+
+	return conn->reader_ended || chan_peer_left(&conn->chan);
 }
 
 static int co_fn
@@ -479,6 +491,7 @@ conn_new(struct conn **connp, uint64_t id, int rfd, int wfd, const char *peer,
 	conn->owner = owner;
 	conn->worker = worker;
 	conn->exports = exports;
+	conn->client.gone = client_gone;
 	conn->session.drain = session_drain;
 	conn->session.abort = session_abort;
 	list_init(&conn->free_slots);

@@ -68,6 +68,7 @@ struct conn {
 	struct conn_agreed agreed;
 	struct export *exp; /* entered; NULL before */
 	struct backend_port *port;
+	struct backend_client client;
 	struct request_limits limits;
 
 	/* Transmission. */

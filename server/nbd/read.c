@@ -42,12 +42,6 @@ struct reading {
 	uint64_t data, hole; /* known to begin at off: so much of the one, then of the other */
 };
 
-static const bool *
-gone(const struct request *req)
-{
-	return &req->conn->reader_ended;
-}
-
 static struct iovec
 here(const struct reading *r, size_t len)
 {
@@ -231,7 +225,7 @@ locate(const struct reading *r, size_t len, size_t *good)
 			return true;
 		mem.iov_base = (char *)mem.iov_base + *good;
 		mem.iov_len = (size_t)(middle - from);
-		if (backend_co_read(conn->port, from, &mem, 1, gone(r->req)) == 0)
+		if (backend_co_read(conn->port, from, &mem, 1, &conn->client) == 0)
 			*good += mem.iov_len;
 		else
 			bad = (size_t)(middle - r->off);
@@ -247,7 +241,7 @@ piece_failed(struct reading *r, size_t len, int ret)
 	bool located = false;
 	size_t good = 0;
 
-	if (is_medium_error(ret) && !*gone(req))
+	if (is_medium_error(ret) && !req->conn->reader_ended)
 		located = locate(r, len, &good);
 	if (good > 0 && tell_data(r, good) < 0)
 		located = false;
@@ -291,7 +285,7 @@ read_chunks(struct reading *r)
 		}
 		n = piece_max(r, r->data);
 		mem = here(r, n);
-		ret = backend_co_read(conn->port, r->off, &mem, 1, gone(r->req));
+		ret = backend_co_read(conn->port, r->off, &mem, 1, &conn->client);
 		if (ret < 0) {
 			piece_failed(r, n, ret);
 			return;
@@ -317,7 +311,8 @@ read_unfragmented(struct reading *r)
 		reply_queue_hole(req, r->off, r->hole);
 		return;
 	}
-	ret = backend_co_read(req->conn->port, r->off, req->buf.iov, req->buf.iovcnt, gone(req));
+	ret = backend_co_read(req->conn->port, r->off, req->buf.iov, req->buf.iovcnt,
+			      &req->conn->client);
 	if (ret < 0)
 		request_finish(req, ret);
 	else
@@ -327,7 +322,7 @@ read_unfragmented(struct reading *r)
 void
 read_co_main(struct request *req)
 {
-	const struct conn *conn = req->conn;
+	struct conn *conn = req->conn;
 	uint64_t len = req->nbd.length;
 	struct reading r = {
 		.req = req,
@@ -347,7 +342,8 @@ read_co_main(struct request *req)
 		else
 			read_chunks(&r);
 	} else {
-		ret = backend_co_read(conn->port, r.off, req->buf.iov, req->buf.iovcnt, gone(req));
+		ret = backend_co_read(conn->port, r.off, req->buf.iov, req->buf.iovcnt,
+				      &req->conn->client);
 		if (ret < 0)
 			request_finish(req, ret);
 		else

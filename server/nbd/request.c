@@ -401,21 +401,21 @@ request_run(struct request *req)
 {
 	const struct nbd_request *nbd = &req->nbd;
 	struct backend_port *port = req->conn->port;
-	const bool *gone = &req->conn->reader_ended;
+	struct backend_client *client = &req->conn->client;
 
 	switch (nbd->command) {
 	case NBD_CMD_WRITE:
 		return backend_co_write(port, nbd->offset, req->buf.iov, req->buf.iovcnt,
-					fua_of(req), gone);
+					fua_of(req), client);
 	case NBD_CMD_FLUSH:
-		return backend_co_flush(port, gone);
+		return backend_co_flush(port, client);
 	case NBD_CMD_TRIM:
-		return backend_co_discard(port, nbd->offset, nbd->length, fua_of(req), gone);
+		return backend_co_discard(port, nbd->offset, nbd->length, fua_of(req), client);
 	case NBD_CMD_CACHE:
 		return cache_range(port->q, req);
 	case NBD_CMD_WRITE_ZEROES:
 		return backend_co_write_zeroes(port, nbd->offset, nbd->length, zero_flags_of(req),
-					       gone);
+					       client);
 	default:
 		invariant(!"a command that request_check() let through");
 		return -EINVAL;

@@ -21,6 +21,14 @@ static int device_says; /* to writes and zeroes */
 static int reads_say;
 static bool gone; /* nobody waits for the answers */
 
+static bool
+is_gone(struct backend_client *c)
+{
+	return gone;
+}
+
+static struct backend_client client = { .gone = is_gone };
+
 static int
 result(const struct fake_call *call)
 {
@@ -65,19 +73,19 @@ call_main(void *arg)
 	co_assert();
 	switch (c->op) {
 	case BACKEND_READ:
-		c->ret = backend_co_read(&port, c->off, &iov, 1, &gone);
+		c->ret = backend_co_read(&port, c->off, &iov, 1, &client);
 		break;
 	case BACKEND_WRITE:
-		c->ret = backend_co_write(&port, c->off, &iov, 1, 0, &gone);
+		c->ret = backend_co_write(&port, c->off, &iov, 1, 0, &client);
 		break;
 	case BACKEND_ZEROES:
-		c->ret = backend_co_write_zeroes(&port, c->off, 4096, BLK_NO_FALLBACK, &gone);
+		c->ret = backend_co_write_zeroes(&port, c->off, 4096, BLK_NO_FALLBACK, &client);
 		break;
 	case BACKEND_DISCARD:
-		c->ret = backend_co_discard(&port, c->off, 4096, 0, &gone);
+		c->ret = backend_co_discard(&port, c->off, 4096, 0, &client);
 		break;
 	default:
-		c->ret = backend_co_flush(&port, &gone);
+		c->ret = backend_co_flush(&port, &client);
 	}
 	c->done = true;
 }

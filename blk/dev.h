@@ -95,6 +95,7 @@ struct dev {
 	struct flush flush;
 	struct drain drain;
 	int flush_error;      /* latched; atomic access through dev_flush_error() */
+	uint64_t punches;     /* zeroes and discards that have ended; atomic; see status.h */
 	pthread_mutex_t lock; /* over calls of blkio while workers run: it takes one at a time */
 };
 

@@ -57,6 +57,7 @@ struct queue {
 	struct drain_door door;
 	struct flush_writer writer;
 	struct slots pads, bounce; /* where the device may need them */
+	struct status_memory status;
 	struct buf_region memory; /* empty where the driver takes any */
 	uint64_t counters[QUEUE_COUNTERS];
 	struct blkio_completion completions[REAP_BATCH];
@@ -441,6 +442,12 @@ queue_has_memory(const struct queue *q, const struct iovec *iov)
 	return within(iov, q->memory.addr, q->memory.len_bytes) ||
 	       within(iov, q->pads.mem, q->pads.n * q->pads.slot_bytes) ||
 	       within(iov, q->bounce.mem, q->bounce.n * q->bounce.slot_bytes);
+}
+
+struct status_memory *
+queue_status_memory(struct queue *q)
+{
+	return &q->status;
 }
 
 struct slots *

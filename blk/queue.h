@@ -28,6 +28,7 @@
 #include "dev.h"
 #include "err.h"
 #include "loop.h"
+#include "status.h"
 
 struct queue;
 
@@ -91,6 +92,8 @@ struct drain_door *queue_door(struct queue *q);
 /* Memory of the worker, mapped into a driver that needs_regions. Before the first request. */
 void queue_set_memory(struct queue *q, const struct buf_region *region);
 bool queue_has_memory(const struct queue *q, const struct iovec *iov);
+/* What status.c remembers. */
+struct status_memory *queue_status_memory(struct queue *q);
 /* Slots of two blocks each, and of BOUNCE_BYTES; see pad.h and transfer.h. */
 struct slots *queue_pads(struct queue *q);
 struct slots *queue_bounce(struct queue *q);

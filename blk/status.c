@@ -3,8 +3,8 @@
  * status.c - asking the driver what it knows; see status.h.
  *
  * The path of blk_co_status(): through the door, like a read; widen the range
- * to blocks; ask the driver for one extent; round its end to blocks; clip it to
- * what was asked.
+ * to blocks; if it does not begin in remembered data, ask the driver for one
+ * extent and round its end to blocks; clip it to what was asked.
  *
  * Why no zero that is told could be read as anything else:
  *
@@ -19,7 +19,7 @@
  * I4. An extent that ends inside a block is cut back to the block's start if it
  *     is zero, and stretched to the block's end, as data, if it is not. A block
  *     that is partly zero is data; that is never wrong.
- * I5. No answer is kept, so none can grow old.
+ * I5. Only data is remembered, and to call something data is never wrong.
  * I6. The door is not needed for any of that; it keeps status from a device
  *     that is being resized or closed.
  */
@@ -28,6 +28,7 @@
 #include <errno.h>
 
 #include "base/range.h"
+#include "queue.h"
 #include "blkio-ext.h"
 
 /* A foreign driver library does not have it: then this is NULL. */
@@ -73,6 +74,43 @@ ask(struct queue *q, uint64_t off, uint64_t end, struct blk_extent *extent)
 	return 0;
 }
 
+/* Whether OFF lies in remembered data: then *EXTENT is the rest of it. */
+static bool
+recall(struct queue *q, uint64_t off, struct blk_extent *extent)
+{
+	const struct status_memory *m = queue_status_memory(q);
+
+	if (off < m->off || off >= m->end || loop_now(queue_loop(q)) >= m->until ||
+	    __atomic_load_n(&queue_dev(q)->punches, __ATOMIC_ACQUIRE) != m->punches)
+		return false;
+	*extent = (struct blk_extent){ .len = m->end - off };
+	return true;
+}
+
+/* Asks for all that is alike from OFF on, and remembers it if it is data. */
+static int
+ask_and_remember(struct queue *q, uint64_t off, struct blk_extent *extent)
+{
+	struct dev *dev = queue_dev(q);
+	uint64_t punches = __atomic_load_n(&dev->punches, __ATOMIC_ACQUIRE);
+	int ret = ask(q, off, dev->size_bytes, extent);
+
+	if (ret == 0 && extent->flags == 0)
+		*queue_status_memory(q) = (struct status_memory){
+			.off = off,
+			.end = off + extent->len,
+			.punches = punches,
+			.until = loop_now(queue_loop(q)) + STATUS_AGE_NS,
+		};
+	return ret;
+}
+
+void
+status_punched(struct dev *dev)
+{
+	__atomic_fetch_add(&dev->punches, 1, __ATOMIC_RELEASE);
+}
+
 static int
 status_range(struct queue *q, uint64_t off, uint64_t len, struct blk_extent *extent)
 {
@@ -85,7 +123,7 @@ status_range(struct queue *q, uint64_t off, uint64_t len, struct blk_extent *ext
 		return -EIO;
 	if (len > 0) {
 		start = dev_align_down(dev, off);
-		ret = ask(q, start, dev_align_up(dev, off + len), &e);
+		ret = recall(q, start, &e) ? 0 : ask_and_remember(q, start, &e);
 		if (ret < 0)
 			return ret;
 		e.len = MIN(e.len - (off - start), len);

@@ -8,7 +8,10 @@
  *    told as zero; of what is written during the call the old may be told, as
  *    by a read. Bytes are told one by one: of two writes during the call the
  *    later one may be seen and the earlier one not, as by a long read.
- * 3. Nothing is remembered from one call to the next.
+ * 3. Asking costs in proportion to what is alike, with files: of a large one
+ *    without holes it is milliseconds. So a queue remembers for STATUS_AGE_NS where
+ *    it has been told of data, until zeroes or a discard have ended on any queue.
+ *    What somebody else punches meanwhile is told as data, which is not wrong.
  */
 #ifndef BLK_STATUS_H
 #define BLK_STATUS_H
@@ -16,13 +19,24 @@
 #include <stdint.h>
 
 #include "base/annotate.h"
-#include "queue.h"
+
+struct dev;
+struct queue;
 
 /* No flag: data, or nobody knows. */
 enum {
 	BLK_EXTENT_ZERO = 1 << 0, /* reads as zeroes */
 	BLK_EXTENT_HOLE = 1 << 1, /* has no storage of its own */
 	BLK_EXTENT_END = 1 << 2,  /* ends where the device does */
+};
+
+#define STATUS_AGE_NS 1000000000u
+
+/* Of a queue: [off, end) was data when DEV had that many punches; until then. */
+struct status_memory {
+	uint64_t off, end;
+	uint64_t punches;
+	uint64_t until; /* on the loop's clock */
 };
 
 struct blk_extent {
@@ -40,5 +54,8 @@ struct blk_extent {
  * the range is outside the device, or the device is not what it was.
  */
 int blk_co_status(struct queue *q, uint64_t off, uint64_t len, struct blk_extent *extent) co_fn;
+
+/* Zeroes or a discard have ended: what was data may be a hole. Any thread. */
+void status_punched(struct dev *dev);
 
 #endif

@@ -17,6 +17,7 @@
 #include "change.h"
 #include "io.h"
 #include "pad.h"
+#include "status.h"
 #include "transfer.h"
 
 /* Zeroes and discards go down in pieces of at most this, one in flight. */
@@ -168,6 +169,7 @@ blk_co_write_zeroes(struct queue *q, uint64_t off, uint64_t len, unsigned flags)
 		return ret;
 	if (len > 0)
 		ret = zero_range(&c, off, len, flags, &carried);
+	status_punched(queue_dev(q));
 	return change_co_end(&c, ret, carried);
 }
 
@@ -213,5 +215,6 @@ blk_co_discard(struct queue *q, uint64_t off, uint64_t len, unsigned flags)
 		return ret;
 	if (len > 0 && dev->discard)
 		ret = discard_blocks(q, first, len);
+	status_punched(queue_dev(q));
 	return change_co_end(&c, ret, false);
 }

@@ -32,8 +32,9 @@ export_set_sizes(struct export *exp, const struct block_sizes *wanted)
 	*s = *wanted;
 	if (s->maximum == 0)
 		s->maximum = MAX(LIMIT_PAYLOAD_ADVERTISED, s->preferred);
-	if (s->minimum == 0)
-		s->minimum = exp->strict ? (uint32_t)MIN(l->request_alignment, MINIMUM_MAX) : 1;
+	s->minimum = MAX(s->minimum, 1u);
+	if (exp->strict)
+		s->minimum = MAX(s->minimum, (uint32_t)MIN(l->request_alignment, MINIMUM_MAX));
 	if (s->preferred == 0) {
 		while (!is_pow2(preferred))
 			preferred &= preferred - 1;

@@ -36,6 +36,8 @@
 /* Payload a client is told to keep to (INFO_BLOCK_SIZE), and what is served. */
 #define LIMIT_PAYLOAD_ADVERTISED (32u << 20)
 #define LIMIT_PAYLOAD_SERVED (64u << 20)
+/* A READ as long, with DF, must work (spec: MUST): no maximum may be below it. */
+#define LIMIT_UNFRAGMENTED (64u << 10)
 /* A longer WRITE is read to its end and refused; beyond this, the end. */
 #define LIMIT_PAYLOAD_DRAINED (128u << 20)
 /* Payload memory that one connection may hold. */
@@ -76,14 +78,13 @@
  * its own. How often one READ looks.
  */
 #define LIMIT_HOLE_UNIT (64u << 10)
-#define LIMIT_HOLE_LOOKUPS 64u
-/* READs that believe that there is still data where there was. */
-#define LIMIT_DATA_BELIEVED 1024u
+#define LIMIT_HOLE_LOOKUPS 16u
 /* Reads that finding the block may take on which a READ has failed. */
 #define LIMIT_LOCATE_READS 16u
 /*
  * Memory for the extents of one BLOCK_STATUS, of all its contexts together; with
- * REQ_ONE; extents that it asks for, and how many before others have a turn.
+ * REQ_ONE; extents that it asks for, and how many all of a worker may ask for in one
+ * turn of its loop.
  */
 #define LIMIT_STATUS_BYTES (256u << 10)
 #define LIMIT_STATUS_ONE_BYTES (4u << 10)

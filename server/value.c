@@ -91,7 +91,7 @@ value_block_sizes(const char *option, const char *text, struct block_sizes *size
 	} parts[] = {
 		{ "minimum", 1, 64u << 10, &s.minimum },
 		{ "preferred", 512, LIMIT_PAYLOAD_ADVERTISED, &s.preferred },
-		{ "maximum", 512, LIMIT_PAYLOAD_SERVED, &s.maximum },
+		{ "maximum", LIMIT_UNFRAGMENTED, LIMIT_PAYLOAD_SERVED, &s.maximum },
 	};
 	const char *at = text;
 	int ret = 0;

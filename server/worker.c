@@ -27,6 +27,7 @@ struct worker {
 	struct buf_pool *pool;
 	struct co_budget arriving_medium, arriving_large;
 	struct co_sem cache_reads;
+	struct worker_turn status_turn;
 	const struct export_set *exports;
 	struct backend_port *ports; /* by export index; without a queue until made */
 	struct list sessions;  /* of worker_session.link */
@@ -269,6 +270,7 @@ worker_new(struct worker **workerp, unsigned index, const struct export_set *exp
 	co_budget_init(&worker->arriving_medium, LIMIT_ARRIVING_MEDIUM(payload_bytes));
 	co_budget_init(&worker->arriving_large, LIMIT_ARRIVING_LARGE(payload_bytes));
 	co_sem_init(&worker->cache_reads, LIMIT_CACHE_READS);
+	co_sem_init(&worker->status_turn.sem, 1);
 	if (co_sched_reserve(loop_sched(worker->loop), CO_STACK_REQUEST, 1) < 0) {
 		ret = err_set(err, -ENOMEM, "no memory for a coroutine");
 		goto fail;
@@ -322,6 +324,12 @@ worker_arriving(struct worker *worker, size_t len_bytes)
 {
 	return len_bytes <= LIMIT_MEDIUM_PAYLOAD ? &worker->arriving_medium :
 						   &worker->arriving_large;
+}
+
+struct worker_turn *
+worker_status_turn(struct worker *worker)
+{
+	return &worker->status_turn;
 }
 
 struct co_sem *

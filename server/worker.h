@@ -24,6 +24,11 @@
 
 struct worker;
 
+struct worker_turn {
+	struct co_sem sem; /* of one */
+	uint64_t count;
+};
+
 struct worker_session {
 	struct list link;
 	/* Takes no new work; ends when what it has is finished. Worker's thread. */
@@ -75,6 +80,8 @@ struct co_budget *worker_arriving(struct worker *worker, size_t len_bytes);
 /* Its port to an export's backend; made now if need be, which may fail. */
 int worker_port(struct worker *worker, struct export *exp, struct backend_port **portp,
 		struct err *err) loop_fn;
+/* Whose turn it is to ask for extents, of all its connections, and how often was asked. */
+struct worker_turn *worker_status_turn(struct worker *worker);
 /* Reads that only warm a cache, of all its connections. */
 struct co_sem *worker_cache_reads(struct worker *worker);
 /* From enter to leave the session is drained and aborted with the others. */

@@ -71,6 +71,8 @@ payload_skip(const struct conn *conn, const struct request *req, size_t bytes)
 {
 	uint64_t align = conn->exp->dev->limits.mem_alignment;
 
+	if (req->nbd.command == NBD_CMD_BLOCK_STATUS)
+		return 0; /* no data of the disk */
 	if (align > BUF_CHUNK_MIN || bytes > BUF_BYTES_MAX - align)
 		return 0; /* it bounces */
 	return (size_t)(req->nbd.offset & (align - 1));

@@ -88,9 +88,6 @@ struct conn {
 	struct co_waitq spare_wait;
 	struct reply spares[LIMIT_SPARE_REPLIES];
 	struct loop_hook reply_hook;
-	/* Where there was data when last looked, for so many READs more; see read.c. */
-	uint64_t data_off, data_end;
-	unsigned data_believed;
 	struct log_limit failures; /* lines of conn_log_failure() */
 	bool payload_len_missed;   /* that was logged */
 	struct iovec send_iov[LIMIT_SEND_SEGMENTS];

@@ -43,12 +43,14 @@ opt_co_export_name(struct handshake *h)
 	struct err err;
 	int ret;
 
-	/* Once there are extended headers, this option is none (spec: MUST NOT). */
-	if (len > LIMIT_STRING_BYTES || h->conn->agreed.headers == NBD_EXTENDED)
+	if (len > LIMIT_STRING_BYTES)
 		return -EMSGSIZE;
 	ret = chan_co_read(&h->conn->chan, h->name, len, CHAN_INSIDE);
 	if (ret < 0)
 		return ret;
+	/* Spec: MUST NOT. */
+	if (h->conn->agreed.headers == NBD_EXTENDED)
+		return refuse(h, len, "it was asked for with EXPORT_NAME after EXTENDED_HEADERS");
 	if (!nbd_string_ok(h->name, len))
 		return refuse(h, len, "the name is not UTF-8 without NUL");
 	h->asked_sizes = false;

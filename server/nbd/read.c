@@ -11,10 +11,6 @@
  * no longer than the payload that was advertised. Most reads are one piece, and
  * that is the last reply.
  *
- * Looking for holes costs as much as reading a few blocks. So a connection
- * remembers where it has found data last, and looks there again only once in a
- * while: to tell a new hole as data is not wrong.
- *
  * When a piece fails, locate() halves it until the first block that cannot be
  * read is found; what is before that block is told, then the error and where it
  * is.
@@ -129,17 +125,7 @@ is_worth_telling(const struct reading *r, uint64_t at, uint64_t len)
 	return len >= LIMIT_HOLE_UNIT || (at == r->off && at + len == r->end);
 }
 
-/* How many bytes from AT on are believed to be data without looking. */
-static uint64_t
-believed(struct conn *conn, uint64_t at)
-{
-	if (conn->data_believed == 0 || at < conn->data_off || at >= conn->data_end)
-		return 0;
-	conn->data_believed--;
-	return conn->data_end - at;
-}
-
-/* Asks the device what it has from AT on; a failure is data: reading will tell. */
+/* What the device has from AT on; a failure is data: reading will tell. */
 static struct blk_extent co_fn
 ask(struct conn *conn, uint64_t at)
 {
@@ -148,11 +134,6 @@ ask(struct conn *conn, uint64_t at)
 
 	if (blk_co_status(conn->port->q, at, left, &e) < 0)
 		e = (struct blk_extent){ .len = left };
-	if (!(e.flags & BLK_EXTENT_ZERO)) {
-		conn->data_off = at;
-		conn->data_end = at + e.len;
-		conn->data_believed = LIMIT_DATA_BELIEVED;
-	}
 	return e;
 }
 
@@ -175,11 +156,8 @@ look(struct reading *r, uint64_t len_max)
 			r->data = left;
 			return;
 		}
-		e = (struct blk_extent){ .len = believed(conn, at) };
-		if (e.len == 0) {
-			r->lookups--;
-			e = ask(conn, at);
-		}
+		r->lookups--;
+		e = ask(conn, at);
 		e.len = MIN(e.len, r->end - at);
 		if (e.flags & BLK_EXTENT_ZERO && is_worth_telling(r, at, e.len))
 			r->hole = e.len;
@@ -201,6 +179,13 @@ is_medium_error(int ret)
 	return ret == -EIO || ret == -ENODATA || ret == -EILSEQ;
 }
 
+/* Somebody waits for the answer, and there is time for it: each try may take seconds. */
+static bool
+is_awaited(const struct conn *conn)
+{
+	return !conn->reader_ended && !conn->chan.aborted && !worker_draining(conn->worker);
+}
+
 /*
  * Finds the first block of a piece of LEN bytes that cannot be read: *GOOD bytes
  * before it can be, and have been. False: it was not found in the reads that
@@ -214,7 +199,7 @@ locate(const struct reading *r, size_t len, size_t *good)
 	size_t bad = len; /* the first bad block begins before it */
 
 	*good = 0;
-	for (unsigned tries = 0; tries < LIMIT_LOCATE_READS; tries++) {
+	for (unsigned tries = 0; tries < LIMIT_LOCATE_READS && is_awaited(conn); tries++) {
 		uint64_t from = r->off + *good, to = r->off + bad;
 		uint64_t middle = align_up(from + (to - from) / 2, block);
 		struct iovec mem = here(r, (size_t)(middle - r->off));
@@ -241,7 +226,7 @@ piece_failed(struct reading *r, size_t len, int ret)
 	bool located = false;
 	size_t good = 0;
 
-	if (is_medium_error(ret) && !req->conn->reader_ended)
+	if (is_medium_error(ret))
 		located = locate(r, len, &good);
 	if (good > 0 && tell_data(r, good) < 0)
 		located = false;

@@ -16,6 +16,7 @@
 
 #include "base/list.h"
 #include "blk/buf.h"
+#include "context.h"
 #include "proto.h"
 #include "reply.h"
 
@@ -80,7 +81,7 @@ struct request_verdict request_check(const struct request_limits *limits,
 				     const struct nbd_request *req);
 
 /* The longest payload of a BLOCK_STATUS that can be right. */
-#define REQUEST_STATUS_PAYLOAD_MAX (8 + 4 * 32)
+#define REQUEST_STATUS_PAYLOAD_MAX (8 + 4 * CONTEXTS_MAX)
 
 /*
  * Makes of a BLOCK_STATUS with the LEN bytes of its PAYLOAD, whose contexts have

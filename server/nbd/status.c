@@ -8,8 +8,9 @@
  *
  * What bounds it: a chunk is never longer than its part of the buffer, nor than
  * the advertised payload. Where that is full the answer is shorter than the
- * range, and the client asks again. While extents are asked for, others have
- * their turn every LIMIT_STATUS_TURN of them.
+ * range, and the client asks again. Asking keeps the loop: all BLOCK_STATUS of a
+ * worker have one turn, in which one after the other asks, and together they ask for
+ * no more than LIMIT_STATUS_TURN extents in a turn of the loop.
  *
  * Source: NBD protocol, NBD_CMD_BLOCK_STATUS, NBD_REPLY_TYPE_BLOCK_STATUS and
  * _EXT.
@@ -99,17 +100,34 @@ extents_end(struct extents *x)
 		put_be32(x->mem + 4, x->count);
 }
 
+/* Asks CTX for one extent, in our turn. */
+static int co_fn
+ask(struct conn *conn, const struct context *ctx, uint64_t off, uint64_t len,
+    struct context_extent *e)
+{
+	struct loop *loop = conn->chan.loop;
+	struct worker_turn *turn = worker_status_turn(conn->worker);
+	int ret = -ECONNABORTED;
+
+	co_sem_down(&turn->sem, loop_sched(loop));
+	if (!conn->chan.aborted)
+		ret = ctx->co_extent(conn->port->q, off, len, e);
+	if (++turn->count % LIMIT_STATUS_TURN == 0)
+		loop_co_sleep(loop, 0);
+	co_sem_up(&turn->sem);
+	return ret;
+}
+
 /* Asks CTX for the extents of the request's range, until there is no more room for them. */
 static int co_fn
 fill(struct request *req, const struct context *ctx, struct extents *x)
 {
-	struct conn *conn = req->conn;
 	uint64_t off = req->nbd.offset, end = off + req->nbd.length;
 
 	for (unsigned asked = 1; off < end; asked++) {
 		struct context_extent e;
 		uint64_t taken;
-		int ret = ctx->co_extent(conn->port->q, off, end - off, &e);
+		int ret = ask(req->conn, ctx, off, end - off, &e);
 
 		if (ret < 0)
 			return ret;
@@ -118,11 +136,6 @@ fill(struct request *req, const struct context *ctx, struct extents *x)
 		if (taken == 0 || asked == LIMIT_STATUS_EXTENTS)
 			break;
 		off += taken;
-		if (asked % LIMIT_STATUS_TURN == 0) {
-			loop_co_sleep(conn->chan.loop, 0);
-			if (conn->chan.aborted)
-				return -ECONNABORTED;
-		}
 	}
 	extents_end(x);
 	return 0;

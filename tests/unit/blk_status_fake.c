@@ -44,6 +44,7 @@ ask_co(void *arg)
 static int
 status(uint64_t off, uint64_t len, int ret, uint64_t says_len, uint32_t flags)
 {
+	status_punched(d.dev); /* nothing is remembered */
 	says_ret = ret;
 	says = (struct blkio_ext_extent){ .len = says_len, .flags = flags };
 	ask.off = off;
@@ -73,13 +74,13 @@ START_TEST(words_of_the_driver)
 	fake.request_alignment = 4096;
 	open_fake();
 
-	/* It is asked about whole blocks. */
+	/* It is asked from a block on, for all there is. */
 	status(5000, 10, 0, 4096, BLKIO_EXT_ZERO);
 	expect(10, BLK_EXTENT_ZERO);
-	ck_assert(asked_start == 4096 && asked_len == 4096);
+	ck_assert(asked_start == 4096 && asked_len == fake.capacity - 4096);
 	status(5000, 4000, 0, 8192, BLKIO_EXT_ZERO | BLKIO_EXT_HOLE);
 	expect(4000, HOLE);
-	ck_assert(asked_start == 4096 && asked_len == 8192);
+	ck_assert(asked_start == 4096 && asked_len == fake.capacity - 4096);
 
 	/* Holes that may read as anything are data. */
 	status(0, 65536, 0, 8192, BLKIO_EXT_HOLE);
@@ -103,7 +104,7 @@ START_TEST(words_of_the_driver)
 	/* Lengths that cannot be, too. */
 	status(0, 65536, 0, 0, BLKIO_EXT_ZERO);
 	expect(65536, 0);
-	status(0, 65536, 0, 65537, BLKIO_EXT_ZERO);
+	status(0, 65536, 0, fake.capacity + 1, BLKIO_EXT_ZERO);
 	expect(65536, 0);
 	status(0, 65536, 0, UINT64_MAX, BLKIO_EXT_ZERO);
 	expect(65536, 0);
@@ -114,4 +115,62 @@ START_TEST(words_of_the_driver)
 }
 END_TEST
 
-UNIT_MAIN_IF(unit_loop_possible(), words_of_the_driver)
+/* Asks once more, from where data was told before. */
+static bool
+asks(uint64_t off)
+{
+	asked_len = 0;
+	says_ret = 0;
+	says = (struct blkio_ext_extent){ .len = 65536, .flags = BLKIO_EXT_ZERO };
+	ask.off = off;
+	ask.len = 4096;
+	unit_loop_co(&d.u, ask_co, NULL);
+	ck_assert_int_eq(ask.ret, 0);
+	ck_assert_uint_eq(ask.extent.flags, asked_len ? BLK_EXTENT_ZERO : 0);
+	return asked_len != 0;
+}
+
+static uint64_t now;
+
+static uint64_t
+clock_now(void *arg)
+{
+	return now;
+}
+
+/* Data is believed in for a while, and only where it was told; zeroes never are. */
+START_TEST(data_is_remembered)
+{
+	fake_reset();
+	open_fake();
+	loop_assert();
+	now = 1;
+	loop_set_clock(d.u.loop, clock_now, NULL);
+
+	status(8192, 4096, 0, 1 << 20, 0);
+	expect(4096, 0);
+	ck_assert(!asks(8192));
+	ck_assert(!asks(8192 + (1 << 20) - 1));
+	ck_assert(asks(8192 + (1 << 20)));
+	ck_assert(asks(8191));
+	/* A write changes nothing about it. */
+	ck_assert_int_eq(unit_disk_write(&d, 16384, (const char[4096]){ 1 }, 4096, 0), 0);
+	ck_assert(!asks(16384));
+
+	ck_assert_int_eq(unit_disk_zeroes(&d, 16384, 4096, BLK_MAY_UNMAP), 0);
+	ck_assert(asks(16384));
+	status(8192, 4096, 0, 1 << 20, 0);
+	ck_assert_int_eq(unit_disk_discard(&d, 16384, 4096, 0), 0);
+	ck_assert(asks(16384));
+
+	status(8192, 4096, 0, 1 << 20, 0);
+	now += STATUS_AGE_NS - 1;
+	ck_assert(!asks(8192));
+	now += 1;
+	ck_assert(asks(8192));
+	ck_assert(asks(8192)); /* a zero is told, and not remembered */
+	unit_disk_close(&d);
+}
+END_TEST
+
+UNIT_MAIN_IF(unit_loop_possible(), words_of_the_driver, data_is_remembered)

@@ -431,7 +431,7 @@ START_TEST(block_sizes)
 	good("--block-size=:65536 /disk");
 	ck_assert_uint_eq(config.sizes.preferred, 65536);
 	good("--block-size=64k:64k:64k /disk");
-	good("--block-size=1:512:512 /disk");
+	good("--block-size=1:512:64k /disk");
 
 	bad("--block-size=3 /disk", "--block-size=3: minimum 3", "power of two");
 	bad("--block-size=0:: /disk", "--block-size=0::: minimum 0", "1 to 65536");
@@ -440,13 +440,13 @@ START_TEST(block_sizes)
 	bad("--block-size=:1000 /disk", "preferred 1000", "power of two");
 	bad("--block-size=4k:512 /disk", "preferred 512", "minimum 4096");
 	bad("--block-size=:64M /disk", "preferred 64M", "512 to 33554432");
-	bad("--block-size=::511 /disk", "maximum 511", "512 to 67108864");
+	bad("--block-size=::65535 /disk", "maximum 65535", "65536 to 67108864");
 	bad("--block-size=::64M1 /disk", "64M1", "bytes");
-	bad("--block-size=::65M /disk", "maximum 65M", "512 to 67108864");
-	bad("--block-size=:8k:4k /disk", "maximum 4096", "other two");
-	bad("--block-size=4k::10000 /disk", "maximum 10000", "multiple of the minimum 4096");
-	bad("--block-size=1:512:512: /disk", "MIN:PREFERRED:MAX");
-	bad("--block-size=1:512:512:1 /disk", "MIN:PREFERRED:MAX");
+	bad("--block-size=::65M /disk", "maximum 65M", "65536 to 67108864");
+	bad("--block-size=:128k:64k /disk", "maximum 65536", "other two");
+	bad("--block-size=4k::100000 /disk", "maximum 100000", "multiple of the minimum 4096");
+	bad("--block-size=1:512:64k: /disk", "MIN:PREFERRED:MAX");
+	bad("--block-size=1:512:64k:1 /disk", "MIN:PREFERRED:MAX");
 	bad("--block-size=00000000000000000000000000000000000001 /disk", "minimum", "no size");
 	bad("--block-size=x /disk", "size x");
 }

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A file whose fsync() lasts as long as the test wants.
+"""A file whose fsync() lasts as long as the test wants, and that fails as it wants.
 
     with HeldFile(1 << 20) as file:
         with Server(file.path) as server:
@@ -7,9 +7,16 @@
             ...
             file.wait_held()
             file.release()
+            file.errors[WRITE] = errno.EREMOTEIO
+            file.bad = range(4096, 8192)
 
 It is a mount of FUSE whose root is the file; the test itself is the file system,
-in a thread. All it does is: be opened, read, written and synced.
+in a thread. All it does is: be opened, read, written and synced, and asked where
+its data are; and zeroed, if it is made with zeroes=True. What has been read once
+the kernel may know, unless it is made with direct=True.
+
+(With that, a long read must not fail half way: kernels have been seen that give
+io_uring wrong data then.)
 """
 import ctypes
 import errno
@@ -21,15 +28,22 @@ import threading
 from server import GUARD, Skip, path_for
 
 GETATTR, OPEN, READ, WRITE, RELEASE, FSYNC, FLUSH, INIT = 3, 14, 15, 16, 18, 20, 25, 26
+FALLOCATE, LSEEK = 43, 46
 FORGET, BATCH_FORGET, INTERRUPT = 2, 42, 36     # these have no answer
 MNT_DETACH = 2
+DIRECT_IO = 1
+SEEK_DATA = 3
 
 
 class HeldFile:
     """The file, at path, for the time of a `with` block."""
 
-    def __init__(self, size):
+    def __init__(self, size, zeroes=False, direct=False):
         self.data = bytearray(size)
+        self.zeroes, self.direct = zeroes, direct
+        self.errors = {}        # kind of request: errno of all of them, from now on
+        self.bad = range(0)     # bytes that cannot be read
+        self.calls = []         # (kind, offset, length), as they came
         self.path = path_for("held")
         self.free = threading.Event()
         self.free.set()
@@ -83,15 +97,19 @@ class HeldFile:
         opcode, unique = struct.unpack_from("=4xIQ", request)
         if opcode in (FORGET, BATCH_FORGET, INTERRUPT):
             return
-        body = self._body(opcode, request[40:])
-        error = -errno.ENOSYS if body is None else 0
-        body = body or b""
+        try:
+            body = self._body(opcode, request[40:])
+            error = 0
+        except OSError as e:
+            body, error = b"", -e.errno
         try:
             os.write(self.fd, struct.pack("=IiQ", 16 + len(body), error, unique) + body)
         except OSError:
             pass                        # whoever asked is gone
 
     def _body(self, opcode, args):
+        if opcode in self.errors:
+            raise OSError(self.errors[opcode], "as wanted")
         if opcode == INIT:
             return struct.pack("=IIIIHHIIHHI28x", 7, 31, 0, 0, 16, 12, 1 << 17, 1, 32, 0, 0)
         if opcode == GETATTR:
@@ -99,17 +117,33 @@ class HeldFile:
             return struct.pack("=Q8xQQQ24x12xIIIIIII", 3600, 1, size, size // 512,
                                stat.S_IFREG | 0o600, 1, 0, 0, 0, 4096, 0)
         if opcode == OPEN:
-            return bytes(16)
+            return struct.pack("=QII", 0, DIRECT_IO if self.direct else 0, 0)
         if opcode == READ:
             offset, size = struct.unpack_from("=8xQI", args)
+            self.calls.append((READ, offset, size))
+            if offset < self.bad.stop and self.bad.start < offset + size:
+                raise OSError(errno.EIO, "a bad block")
             return bytes(self.data[offset:offset + size])
         if opcode == WRITE:
             offset, size = struct.unpack_from("=8xQI", args)
+            self.calls.append((WRITE, offset, size))
             self.data[offset:offset + size] = args[40:40 + size]
             return struct.pack("=II", size, 0)
         if opcode == FSYNC:
+            self.calls.append((FSYNC, 0, 0))
             if not self.free.is_set():
                 self.held.set()
                 self.free.wait(GUARD)
             return b""
-        return b"" if opcode in (RELEASE, FLUSH) else None
+        if opcode == FALLOCATE and self.zeroes:
+            # Of a hole and of a range of zeroes alike.
+            offset, length = struct.unpack_from("=8xQQ", args)
+            self.calls.append((FALLOCATE, offset, length))
+            self.data[offset:offset + length] = bytes(length)
+            return b""
+        if opcode == LSEEK:
+            offset, whence = struct.unpack_from("=8xQI", args)
+            return struct.pack("=Q", offset if whence == SEEK_DATA else len(self.data))
+        if opcode in (RELEASE, FLUSH):
+            return b""
+        raise OSError(errno.ENOSYS, "nothing that this file can do")

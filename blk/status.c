@@ -34,16 +34,34 @@
 /* A foreign driver library does not have it: then this is NULL. */
 extern __typeof__(blkioq_ext_status) blkioq_ext_status __attribute__((weak));
 
+static uint64_t
+punches(const struct queue *q)
+{
+	return __atomic_load_n(&queue_dev(q)->punches, __ATOMIC_ACQUIRE);
+}
+
+/* That there is data in [OFF, END), as the driver said when there were BEFORE punches. */
+static void
+remember(struct queue *q, uint64_t off, uint64_t end, uint64_t before)
+{
+	*queue_status_memory(q) = (struct status_memory){
+		.off = off,
+		.end = end,
+		.punches = before,
+		.until = loop_now(queue_loop(q)) + STATUS_AGE_NS,
+	};
+}
+
 /*
- * What the driver has to say of [OFF, END), which are block boundaries: so does
- * *EXTENT end.
+ * What the driver has to say of [OFF, END), which are block boundaries, or the
+ * device's end: so does *EXTENT end.
  */
 static int
 ask(struct queue *q, uint64_t off, uint64_t end, struct blk_extent *extent)
 {
 	const struct dev *dev = queue_dev(q);
+	uint64_t before = punches(q), stop;
 	struct blkio_ext_extent e;
-	uint64_t stop;
 	int ret;
 
 	*extent = (struct blk_extent){ .len = end - off };
@@ -69,6 +87,7 @@ ask(struct queue *q, uint64_t off, uint64_t end, struct blk_extent *extent)
 	if (!(e.flags & BLKIO_EXT_ZERO) || stop <= off) {
 		stop = dev_align_up(dev, off + e.len);
 		extent->flags = 0;
+		remember(q, off, stop, before);
 	}
 	extent->len = stop - off;
 	return 0;
@@ -81,28 +100,10 @@ recall(struct queue *q, uint64_t off, struct blk_extent *extent)
 	const struct status_memory *m = queue_status_memory(q);
 
 	if (off < m->off || off >= m->end || loop_now(queue_loop(q)) >= m->until ||
-	    __atomic_load_n(&queue_dev(q)->punches, __ATOMIC_ACQUIRE) != m->punches)
+	    punches(q) != m->punches)
 		return false;
 	*extent = (struct blk_extent){ .len = m->end - off };
 	return true;
-}
-
-/* Asks for all that is alike from OFF on, and remembers it if it is data. */
-static int
-ask_and_remember(struct queue *q, uint64_t off, struct blk_extent *extent)
-{
-	struct dev *dev = queue_dev(q);
-	uint64_t punches = __atomic_load_n(&dev->punches, __ATOMIC_ACQUIRE);
-	int ret = ask(q, off, dev->size_bytes, extent);
-
-	if (ret == 0 && extent->flags == 0)
-		*queue_status_memory(q) = (struct status_memory){
-			.off = off,
-			.end = off + extent->len,
-			.punches = punches,
-			.until = loop_now(queue_loop(q)) + STATUS_AGE_NS,
-		};
-	return ret;
 }
 
 void
@@ -123,7 +124,7 @@ status_range(struct queue *q, uint64_t off, uint64_t len, struct blk_extent *ext
 		return -EIO;
 	if (len > 0) {
 		start = dev_align_down(dev, off);
-		ret = recall(q, start, &e) ? 0 : ask_and_remember(q, start, &e);
+		ret = recall(q, start, &e) ? 0 : ask(q, start, dev->size_bytes, &e);
 		if (ret < 0)
 			return ret;
 		e.len = MIN(e.len - (off - start), len);

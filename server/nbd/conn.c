@@ -64,7 +64,8 @@ conn_slot_put(struct conn *conn, struct request *req)
 
 /*
  * How far the data begins behind an alignment of memory that the device has:
- * as far as on the disk, so that its whole blocks lie aligned in memory too.
+ * as far as on the disk, so that its whole blocks lie aligned in memory too. Of a
+ * READ in pieces the segments, which these follow, end at whole sectors.
  */
 static size_t
 payload_skip(const struct conn *conn, const struct request *req, size_t bytes)
@@ -73,6 +74,8 @@ payload_skip(const struct conn *conn, const struct request *req, size_t bytes)
 
 	if (req->nbd.command == NBD_CMD_BLOCK_STATUS)
 		return 0; /* no data of the disk */
+	if (req->nbd.command == NBD_CMD_READ && bytes > BUF_CHUNK_MAX)
+		align = MAX(align, (uint64_t)512);
 	if (align > BUF_CHUNK_MIN || bytes > BUF_BYTES_MAX - align)
 		return 0; /* it bounces */
 	return (size_t)(req->nbd.offset & (align - 1));

@@ -244,10 +244,12 @@ piece_failed(struct reading *r, size_t len, int ret)
 static size_t
 piece_max(const struct reading *r, uint64_t data)
 {
+	uint64_t max = r->req->conn->limits.payload_max;
 	uint64_t n = MIN(data, r->end - r->off);
 
 	n = MIN(n, (uint64_t)(r->seg->iov_len - r->skip));
-	return (size_t)MIN(n, (uint64_t)r->req->conn->limits.payload_max);
+	/* Where it is cut, at a whole sector. */
+	return (size_t)(n > max ? max - (r->off + max) % 512 : n);
 }
 
 static void co_fn

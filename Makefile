@@ -49,6 +49,10 @@ FRAME_CFLAGS :=
 ifneq ($(findstring thread,$(SANITIZE)),)
 BASE_CFLAGS += -Wno-tsan
 endif
+# Where a fuzzer gets to is measured in the server, not in what tests it.
+ifneq ($(findstring fuzzer-no-link,$(SANITIZE)),)
+TEST_CFLAGS := -fno-sanitize=fuzzer-no-link
+endif
 else
 BASE_CFLAGS += -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2
 endif
@@ -173,11 +177,11 @@ $(O)/server/%.o: server/%.c $(O)/flags
 $(O)/server/client/%.o: server/client/%.c $(O)/flags
 	$(call compile_rule,$(LAYER_INC_client))
 $(O)/tests/lib/%.o: tests/lib/%.c $(O)/flags
-	$(call compile_rule,-Iinclude -iquote .)
+	$(call compile_rule,-Iinclude -iquote . $(TEST_CFLAGS))
 $(O)/tests/bench/%.o: tests/bench/%.c $(O)/flags
 	$(call compile_rule,-Iinclude -iquote .)
 $(O)/tests/fuzz/%.o: tests/fuzz/%.c $(O)/flags
-	$(call compile_rule,-Iinclude -iquote . $(URING_CFLAGS))
+	$(call compile_rule,-Iinclude -iquote . $(URING_CFLAGS) $(TEST_CFLAGS))
 
 $(O)/libblkio.a: $(DRIVERS_OBJ)
 $(O)/libblk.a: $(BLK_OBJ)
@@ -256,21 +260,27 @@ $(O)/blk_co.aarch64: tests/unit/blk_co.c $(wildcard blk/co*) tests/lib/unit.h
 	$(Q)$(CROSS_CC) -std=gnu11 -D_GNU_SOURCE -DNO_CHECK -O2 -g $(WARN) -static -Iinclude \
 		-iquote . -o $@ $(filter %.c %.S,$^)
 
-# A fuzzer is tests/fuzz/NAME.c; it links the server. NAME.dict goes with it, and
-# make-corpus writes its seeds.
+# A fuzzer is tests/fuzz/NAME.c; it links the server. NAME.dict goes with it, if
+# there is one, and make-corpus writes its seeds. Those of connections link what
+# is in lib/, and the simulated device in the place of the driver library; they
+# judge the server's log lines, too. TIME is a short word for FUZZ_SECONDS.
 FUZZ_CC ?= clang
-FUZZ_SECONDS ?= 30
+FUZZ_SECONDS ?= $(or $(TIME),30)
 FUZZ_BIN := $(addprefix $(O)/,$(basename $(wildcard tests/fuzz/*.c)))
+FUZZ_CONN_BIN := $(filter-out %/config,$(FUZZ_BIN))
+$(FUZZ_CONN_BIN): $(call obj,$(wildcard tests/fuzz/lib/*.c) $(SIM_SRC) $(SIM_UNIT_SRC))
+$(FUZZ_CONN_BIN): FUZZ_LDFLAGS := -Wl,--wrap=log_line,--wrap=log_limited,--wrap=getrandom
 $(FUZZ_BIN): $(O)/%: $(O)/%.o $(UNIT_LIB_server)
 	$(call say,LD,$@)
-	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -fsanitize=fuzzer -o $@ $^ $(URING_LIBS)
+	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) $(FUZZ_LDFLAGS) -fsanitize=fuzzer -o $@ \
+		$(filter %.o,$^) $(filter %.a,$^) $(URING_LIBS)
 fuzz:
 	$(Q)$(MAKE) CC=$(FUZZ_CC) SANITIZE=fuzzer-no-link,address,undefined O=$(O)/fuzz fuzz-run
 fuzz-run: $(FUZZ_BIN)
 	$(Q)set -e; for f in $(notdir $(FUZZ_BIN)); do \
 		tests/fuzz/make-corpus $$f $(O)/corpus/$$f; \
 		setarch -R $(O)/tests/fuzz/$$f -max_total_time=$(FUZZ_SECONDS) -timeout=60 \
-			-max_len=8192 -artifact_prefix=$(O)/$$f- -print_final_stats=1 \
+			-max_len=4096 -artifact_prefix=$(O)/$$f- -print_final_stats=1 \
 			-dict=tests/fuzz/$$f.dict $(O)/corpus/$$f; \
 	done
 
@@ -338,7 +348,7 @@ help:
 ##          TSA=1 CC=clang   thread-safety analysis: who may yield
 ##          UCONTEXT=1       coroutines on ucontext instead of our own switch
 ##          COVERAGE=1       gcov
-##          FUZZ_SECONDS=N   for each fuzzer (30)
+##          FUZZ_SECONDS=N   for each fuzzer (30); so does TIME=N
 ##          SEEDS=N          of the model check in soak, of each kind (100000)
 ##          DESTDIR= PREFIX= for install and uninstall
 ## blkgate-client (blkgate list and probe) is built where pkg-config finds libnbd.

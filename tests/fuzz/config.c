@@ -26,6 +26,19 @@ check(bool ok, const char *what)
 	abort();
 }
 
+/* Each is 0 or a size; those that are not 0 are in order. */
+static void
+check_sizes(const struct block_sizes *s)
+{
+	check(s->minimum <= 65536 && (s->minimum & (s->minimum - 1)) == 0, "minimum size");
+	check((s->preferred & (s->preferred - 1)) == 0 &&
+		      (s->preferred == 0 || s->preferred >= MAX(s->minimum, 512u)),
+	      "preferred size");
+	check(s->maximum == 0 || (s->maximum >= MAX(s->preferred, 512u) &&
+				  s->maximum >= s->minimum && s->maximum <= LIMIT_PAYLOAD_SERVED),
+	      "maximum size");
+}
+
 static void
 check_config(const struct config *c)
 {
@@ -46,12 +59,15 @@ check_config(const struct config *c)
 		for (unsigned k = 0; k < i; k++)
 			check(strcmp(t->name, c->targets[k].name) != 0, "two of one name");
 	}
+	check_sizes(&c->sizes);
 	check(c->single || c->nlistens > 0 || c->private_socket, "nobody would listen");
 	check(c->socket_mode <= 0777 && c->workers <= LIMIT_WORKERS, "limits");
 	check(c->handshakes_max >= 1 && c->handshakes_max <= c->connections_max, "places");
 	check(c->tcp.keepalive_idle_s <= LIMIT_KEEPALIVE_MAX_S &&
 		      c->tcp.keepalive_interval_s >= 1 && c->tcp.keepalive_probes >= 1 &&
 		      c->tcp.user_timeout_s <= LIMIT_UNCONFIRMED_MAX_S, "TCP");
+	check(c->detect_zeroes <= DEV_DETECT_UNMAP && c->on_error <= BACKEND_STOP &&
+		      c->sparse <= EXPORT_SPARSE_OFF && c->cache <= DEV_CACHE_UNSAFE, "modes");
 }
 
 int

@@ -112,6 +112,16 @@ struct sim_stats {
 /* Forgets everything: a device whose contents are zeroes. Nothing may be open. */
 void sim_reset(const struct sim_config *config);
 
+/*
+ * The same while it is open, with nothing in flight, to begin again with another
+ * seed and these SIM_FAULTS_MAX faults.
+ */
+void sim_renew(uint64_t seed, const struct sim_fault *faults);
+
+/* What is held goes on; after sim_mend() nothing that comes meets a fault, either. */
+void sim_unhold(void);
+void sim_mend(void);
+
 /* Contents as reads see them; in the window. Not beside requests in flight. */
 void sim_poke(uint64_t off, const void *data, size_t len);
 void sim_peek(uint64_t off, void *data, size_t len);

@@ -233,7 +233,7 @@ disk_fetched(struct blkio *b, const struct sim_request *r)
 uint64_t
 disk_alike(const struct blkio *b, uint64_t start, uint64_t len, bool *zero)
 {
-	uint64_t window_end = b->c.window_off + b->c.window_len, n;
+	uint64_t window_end = b->c.window_off + b->c.window_len, n, word;
 	const uint8_t *at;
 
 	*zero = true;
@@ -244,8 +244,12 @@ disk_alike(const struct blkio *b, uint64_t start, uint64_t len, bool *zero)
 	at = b->disk.now + (start - b->c.window_off);
 	len = MIN(len, window_end - start);
 	*zero = at[0] == 0;
-	for (n = 1; n < len && (at[n] == 0) == *zero; n++)
-		;
+	n = 1;
+	/* Zeroes can be many. */
+	while (*zero && len - n >= sizeof(word) && (memcpy(&word, at + n, sizeof(word)), !word))
+		n += sizeof(word);
+	while (n < len && (at[n] == 0) == *zero)
+		n++;
 	return n;
 }
 

@@ -35,6 +35,39 @@ sim_reset(const struct sim_config *config)
 }
 
 void
+sim_renew(uint64_t seed, const struct sim_fault *faults)
+{
+	struct sim_config config = dev.c;
+	unsigned nregions = dev.nregions;
+
+	pthread_mutex_lock(&dev.lock);
+	if (dev.nrequests)
+		sim_broken(&dev, "renewed with requests in flight");
+	config.seed = seed;
+	memcpy(config.faults, faults, sizeof(config.faults));
+	sim_init(&dev, &config);
+	dev.nregions = nregions; /* whose they are does not know */
+	pthread_mutex_unlock(&dev.lock);
+}
+
+void
+sim_unhold(void)
+{
+	pthread_mutex_lock(&dev.lock);
+	sim_let_go(&dev);
+	pthread_mutex_unlock(&dev.lock);
+}
+
+void
+sim_mend(void)
+{
+	pthread_mutex_lock(&dev.lock);
+	memset(dev.c.faults, 0, sizeof(dev.c.faults));
+	sim_let_go(&dev);
+	pthread_mutex_unlock(&dev.lock);
+}
+
+void
 sim_poke(uint64_t off, const void *data, size_t len)
 {
 	memcpy(dev.disk.now + (off - dev.c.window_off), data, len);

@@ -67,6 +67,14 @@ MUTANTS = {
         ("\t\tstop = dev_align_down(dev, stop);\n", "\t\tstop = dev_align_up(dev, stop);\n")]),
     "failed-flush-forgotten": ("blk_io_fake", "blk/queue.c", [
         ("\t\t\tdev_flush_fail(q->dev, io->ret);\n", "\t\t\t;\n")]),
+    "flush-beside-a-failed-fua": ("blk_flush_fake", "blk/flush.c", [
+        ("\treturn ret < 0 || dev_flush_failed(queue_dev(q)) ? -EIO : 0;\n",
+         "\treturn ret < 0 ? -EIO : 0;\n")]),
+    "changes-of-a-gone-queue-forgotten": ("blk_flush_fake", "blk/flush.c", [
+        ("\tf->gone += w->generation;\n", "")]),
+    "zeroes-by-the-first-segment": ("blk_io_fake", "blk/zero.c", [
+        ("\tfor (; iovcnt > 0; iovcnt--, iov++) {\n",
+         "\tfor (; iovcnt > 0; iovcnt = 0) {\n")]),
     "two-requests-one-buffer": ("blk_buf", "blk/buf.c", [
         ("slab->free_chunk[--slab->nfree] : slab->fresh++;",
          "slab->free_chunk[--slab->nfree] : (slab->fresh++, 0);")]),

@@ -678,9 +678,11 @@ sim_close(struct blkio *b)
 {
 	if (b->nrequests > 0)
 		sim_broken(b, "destroyed with %u requests that were not fetched", b->nrequests);
+	if (b->nregions > 0)
+		sim_broken(b, "destroyed with %u regions that are mapped", b->nregions);
 	for (unsigned i = 0; i < b->nqueues; i++)
 		close(b->queues[i].fd);
-	b->nqueues = b->nregions = 0;
+	b->nqueues = 0;
 	b->open = b->started = false;
 }
 

@@ -24,7 +24,7 @@
  *    is going to fail, others succeed without having made anything durable.
  * 4. It holds its caller to the contract: what breaks a limit, changes an iovec
  *    or written data before the completion, uses memory it was not told of, or
- *    leaves requests behind aborts with a text.
+ *    leaves requests or mapped regions behind aborts with a text.
  * 5. Contents are kept for a window of the device only; elsewhere writes are
  *    forgotten and reads give zeroes. So devices can be large.
  *

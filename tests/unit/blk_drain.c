@@ -261,5 +261,38 @@ START_TEST(a_door_that_is_shut)
 }
 END_TEST
 
+/* The loop of the door that is shut does not turn any more: nobody waits for it. */
+START_TEST(a_door_whose_loop_has_ended)
+{
+	struct drainer d = { .loop = 1 };
+
+	start();
+	unit_loop_spawn(&loops[1], NULL, drainer_main, &d);
+	unit_loop_turns(&loops[1], 3);
+	/* It has been called already. */
+	ck_assert(!d.quiet);
+	loop_assert();
+	drain_shut(&doors[0]);
+	unit_loop_turns(&loops[1], 3);
+	ck_assert(d.quiet);
+	drain_end(&drain);
+
+	/* Not at all, now that it is shut. */
+	d.quiet = false;
+	unit_loop_spawn(&loops[1], NULL, drainer_main, &d);
+	unit_loop_turns(&loops[1], 6);
+	ck_assert(d.quiet);
+	drain_end(&drain);
+
+	/* And if the call should come after all, it changes nothing. */
+	settle();
+	begin(&d, 1);
+	ck_assert(d.quiet);
+	drain_end(&drain);
+	finish();
+}
+END_TEST
+
 UNIT_MAIN_IF(unit_loop_possible(), an_idle_device_is_quiet_at_once, it_waits_for_who_is_inside,
-	     drains_nest, one_after_the_other, a_door_that_is_added_is_closed, a_door_that_is_shut)
+	     drains_nest, one_after_the_other, a_door_that_is_added_is_closed, a_door_that_is_shut,
+	     a_door_whose_loop_has_ended)

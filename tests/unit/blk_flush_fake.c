@@ -175,6 +175,58 @@ START_TEST(who_waits_for_one_that_fails)
 }
 END_TEST
 
+/* Whichever sync hears of a loss: a flush that ran beside it says nothing else. */
+START_TEST(beside_a_fua_that_fails)
+{
+	struct iovec iov = { data, sizeof(data) };
+
+	for (unsigned first = 0; first < 2; first++) {
+		struct unit_request f;
+		struct unit_request w = {
+			.op = UNIT_WRITE, .iov = &iov, .iovcnt = 1, .flags = BLK_FUA,
+		};
+
+		start();
+		fake.hold = true;
+		begin_flush(&f);
+		unit_disk_start(&d, &w);
+		settle();
+		ck_assert_str_eq(fake_text(), "flush, write 0+4096 fua, ");
+		end(first, first == 1 ? -EIO : 0);
+		ck_assert(!f.done);
+		end(1 - first, first == 0 ? -EIO : 0);
+		ck_assert(f.done && w.done);
+		ck_assert_int_eq(w.ret, -EIO);
+		ck_assert_int_eq(f.ret, -EIO);
+		fake.hold = false;
+		finish();
+	}
+}
+END_TEST
+
+/* The changes of a queue that is gone stay counted: others' are on top of them. */
+START_TEST(a_queue_that_goes)
+{
+	struct queue *other;
+	struct err err;
+
+	start();
+	ck_assert_int_eq(queue_new(&other, d.dev, -1, d.u.loop, &err), 0);
+	loop_assert();
+	for (int i = 0; i < 3; i++)
+		queue_changed(other);
+	ck_assert_int_eq(unit_disk_flush(&d), 0);
+	queue_free(other);
+	/* Its going is no change. */
+	ck_assert_int_eq(unit_disk_flush(&d), 0);
+	ck_assert_str_eq(fake_text(), "flush, ");
+	write_block();
+	ck_assert_int_eq(unit_disk_flush(&d), 0);
+	ck_assert_str_eq(fake_text(), "flush, write 0+4096, flush, ");
+	finish();
+}
+END_TEST
+
 /* A write that asked for durability by flush shares the flushes of others. */
 START_TEST(fua_by_flush_joins)
 {
@@ -210,4 +262,5 @@ END_TEST
 
 UNIT_MAIN_IF(unit_loop_possible(), nothing_new_no_flush, a_failed_write_may_have_written,
 	     one_at_a_time_and_joined, a_flush_covers_what_was_before_it,
-	     who_waits_for_one_that_fails, fua_by_flush_joins)
+	     who_waits_for_one_that_fails, beside_a_fua_that_fails, a_queue_that_goes,
+	     fua_by_flush_joins)

@@ -8,8 +8,11 @@
 #include "blk/io.h"
 
 #include <errno.h>
+#include <limits.h>
 
 #include "base/range.h"
+#include "blk/slots.h"
+#include "blk/status.h"
 #include "blkio.h"
 #include "tests/lib/unit.h"
 #include "tests/lib/unit_alloc.h"
@@ -171,6 +174,110 @@ START_TEST(a_driver_that_cannot_just_now)
 		ck_assert_uint_eq(fake.do_io_fails, 0);
 		finish();
 	}
+}
+END_TEST
+
+/* --- Polling ---------------------------------------------------------------- */
+
+static uint64_t poll_clock; /* moves by a microsecond each time somebody looks */
+
+static uint64_t
+poll_now(void *arg)
+{
+	return poll_clock += 1000;
+}
+
+static void
+nothing(struct loop_timer *timer)
+{
+}
+
+/* A turn that may sleep; it ends for the timer, and time stands still while it sleeps. */
+static void
+turn_that_waits(struct loop_timer *late)
+{
+	loop_assert();
+	loop_timer_arm(d.u.loop, late, UNIT_SECOND, nothing);
+	loop_turn(d.u.loop, true);
+	loop_timer_disarm(late);
+}
+
+#define POLL_NS 50000
+
+/* A request that has been submitted and is held, on a loop that polls. */
+static void
+start_polling(struct unit_request *r)
+{
+	struct loop_timer late = { 0 };
+
+	reset();
+	start();
+	loop_assert();
+	loop_set_clock(d.u.loop, poll_now, NULL);
+	loop_set_poll(d.u.loop, POLL_NS);
+	while (loop_poll_ns(d.u.loop) < POLL_NS)
+		turn_that_waits(&late);
+	fake.hold = true;
+	unit_disk_start(&d, r);
+	settle();
+	ck_assert_uint_eq(queue_inflight(d.q), 1);
+}
+
+struct releaser {
+	struct loop_poller poller;
+	unsigned looks;
+};
+
+/* Looks after the queue does. In its third look the device has finished. */
+static bool
+releaser_looks(struct loop_poller *poller)
+{
+	if (++container_of(poller, struct releaser, poller)->looks == 3)
+		fake.hold = false;
+	return false;
+}
+
+START_TEST(polling_finds_completions)
+{
+	static struct iovec iov = { data, 512 };
+	struct unit_request r = { .op = UNIT_READ, .iov = &iov, .iovcnt = 1 };
+	struct releaser last = { .poller.fn = releaser_looks };
+	struct loop_timer late = { 0 };
+
+	start_polling(&r);
+	loop_poller_add(d.u.loop, &last.poller);
+	turn_that_waits(&late);
+	/* The queue found it, and nobody looked further. */
+	ck_assert_uint_eq(queue_inflight(d.q), 0);
+	ck_assert_uint_eq(last.looks, 3);
+	settle();
+	ck_assert(r.done && r.ret == 0);
+	loop_assert();
+	loop_poller_remove(&last.poller);
+	finish();
+}
+END_TEST
+
+/* The last look of all fails: what the driver was to submit again is not forgotten. */
+START_TEST(a_driver_that_cannot_when_polling_ends)
+{
+	static struct iovec iov = { data, 512 };
+	struct unit_request r = { .op = UNIT_READ, .iov = &iov, .iovcnt = 1 };
+	struct loop_timer late = { 0 };
+
+	start_polling(&r);
+	fake.hold = false;
+	fake.do_io_ret = -EAGAIN;
+	fake.do_io_fails = UINT_MAX;
+	turn_that_waits(&late);
+	ck_assert_uint_lt(fake.do_io_fails, UINT_MAX);
+	settle();
+	ck_assert(!r.done);
+	fake.do_io_fails = 0;
+	poll_clock += UNIT_SECOND;
+	settle();
+	ck_assert(r.done && r.ret == 0);
+	finish();
 }
 END_TEST
 
@@ -470,7 +577,7 @@ START_TEST(checks_at_the_entry)
 END_TEST
 
 struct detached {
-	int read, write, zeroes, discard, flush;
+	int read, write, zeroes, discard, flush, status;
 };
 
 static void
@@ -478,6 +585,7 @@ detached_main(void *arg)
 {
 	struct detached *x = arg;
 	struct iovec iov = { data, 512 };
+	struct blk_extent extent;
 
 	co_assert();
 	queue_co_detach(d.q);
@@ -486,6 +594,7 @@ detached_main(void *arg)
 	x->zeroes = blk_co_write_zeroes(d.q, 0, 512, 0);
 	x->discard = blk_co_discard(d.q, 0, 512, 0);
 	x->flush = blk_co_flush(d.q);
+	x->status = blk_co_status(d.q, 0, 512, &extent);
 }
 
 /* What comes when the device is being closed. */
@@ -502,6 +611,7 @@ START_TEST(no_medium)
 	ck_assert_int_eq(x.zeroes, -ENOMEDIUM);
 	ck_assert_int_eq(x.discard, -ENOMEDIUM);
 	ck_assert_int_eq(x.flush, -ENOMEDIUM);
+	ck_assert_int_eq(x.status, -ENOMEDIUM);
 	check_calls("");
 	queue_free(d.q);
 	dev_close(d.dev);
@@ -1221,7 +1331,68 @@ START_TEST(discard_is_a_hint)
 }
 END_TEST
 
+/* Data that is zero in part only is data, whichever segment shows it. */
+START_TEST(zeroes_in_segments)
+{
+	static uint8_t zero[16384], part[8192];
+	struct iovec iov[3] = {
+		{ zero, 512 }, { zero + 512, 8192 }, { zero + 8704, 7680 },
+	};
+	const struct unit_request write = { .op = UNIT_WRITE, .iov = iov, .iovcnt = 3 };
+
+	reset();
+	config.detect_zeroes = DEV_DETECT_ON;
+	start();
+	ck_assert_int_eq(unit_disk_run(&d, write), 0);
+	check_calls("zeroes 0+16384 no-unmap, ");
+	for (int i = 0; i < 3; i++) {
+		void *was = iov[i].iov_base;
+
+		/* In its last byte. */
+		memset(part, 0, sizeof(part));
+		part[iov[i].iov_len - 1] = 1;
+		iov[i].iov_base = part;
+		ck_assert_int_eq(unit_disk_run(&d, write), 0);
+		check_calls("write 0+16384, ");
+		/* In its first. */
+		part[iov[i].iov_len - 1] = 0;
+		part[0] = 1;
+		ck_assert_int_eq(unit_disk_run(&d, write), 0);
+		check_calls("write 0+16384, ");
+		iov[i].iov_base = was;
+	}
+	finish();
+}
+END_TEST
+
 /* --- Memory ----------------------------------------------------------------- */
+
+/* The slots are whole multiples of the alignment that is heeded. */
+static void
+check_pads(int optimal, size_t slot_bytes)
+{
+	reset();
+	fake.request_alignment = 512;
+	fake.optimal_buf_alignment = optimal;
+	start();
+	ck_assert_uint_eq(queue_pads(d.q)->slot_bytes, slot_bytes);
+	ck_assert(is_aligned((uint64_t)(uintptr_t)queue_pads(d.q)->mem, 4096));
+	ck_assert_int_eq(unit_disk_write(&d, 100, data, 512, 0), 0);
+	check_calls("read 0+1024, write 0+1024, ");
+	finish();
+}
+
+START_TEST(pads_as_the_device_likes_them)
+{
+	check_pads(1, 1024);
+	check_pads(2048, 2048);
+	check_pads(4096, 4096);
+	/* Too much memory for a wish; and one that is no alignment. */
+	check_pads(8192, 1024);
+	check_pads(1 << 20, 1024);
+	check_pads(3000, 1024);
+}
+END_TEST
 
 START_TEST(the_data_path_does_not_allocate)
 {
@@ -1266,7 +1437,8 @@ START_TEST(the_data_path_does_not_allocate)
 END_TEST
 
 UNIT_MAIN_IF(unit_loop_possible(), what_fits_goes_down_whole, a_turn_is_one_batch,
-	     completions_in_any_order, a_driver_that_cannot_just_now, max_transfer,
+	     completions_in_any_order, a_driver_that_cannot_just_now, polling_finds_completions,
+	     a_driver_that_cannot_when_polling_ends, max_transfer,
 	     max_segments_and_odd_segments, a_block_in_too_many_segments,
 	     every_combination_of_limits, four_pieces_in_flight, first_error_is_kept,
 	     no_new_piece_after_an_error_out_of_order, any_piece_may_fail,
@@ -1280,4 +1452,5 @@ UNIT_MAIN_IF(unit_loop_possible(), what_fits_goes_down_whole, a_turn_is_one_batc
 	     a_tebibyte_of_zeroes, zeroes_in_pieces, zeroes_as_data, zeroes_as_data_within_limits,
 	     no_fallback_leaves_the_contents, other_errors_of_zeroes_are_results,
 	     discards_in_units_and_ends, discards_of_whole_blocks_only, discards_in_pieces,
-	     discard_is_a_hint, the_data_path_does_not_allocate)
+	     discard_is_a_hint, zeroes_in_segments, pads_as_the_device_likes_them,
+	     the_data_path_does_not_allocate)

@@ -200,6 +200,21 @@ request_refuse(struct conn *conn, struct request *req, const struct request_verd
 }
 
 /*
+ * Ends a good request with RET before it was begun; otherwise likewise.
+ */
+static int co_fn
+request_abandon(struct conn *conn, struct request *req, uint64_t payload_bytes, int ret)
+{
+	int skipped = chan_co_skip(&conn->chan, (size_t)payload_bytes);
+
+	if (skipped < 0)
+		conn_slot_put(conn, req);
+	else
+		request_finish(req, ret);
+	return skipped;
+}
+
+/*
  * Takes in the rest of a request whose header is read, and starts it or
  * refuses it. An error is the end of the connection; the slot is used up.
  */
@@ -217,11 +232,15 @@ request_admit(struct conn *conn, struct request *req)
 	if (v.ret == 0 && v.payload_bytes > 0 && req->nbd.command == NBD_CMD_BLOCK_STATUS)
 		ret = status_payload_receive(conn, req, &v);
 	req->fault = v.fault;
-	/* What is held at a backend that has stopped holds no memory that others need. */
-	if (ret == 0 && v.ret == 0 && v.buffer_bytes > 0)
-		v.ret = backend_co_admit(conn->port, &conn->client);
 	if (ret == 0 && v.ret < 0)
 		return request_refuse(conn, req, &v);
+	/* What is held at a backend that has stopped holds no memory that others need. */
+	if (ret == 0 && v.buffer_bytes > 0) {
+		int held = backend_co_admit(conn->port, &conn->client);
+
+		if (held < 0)
+			return request_abandon(conn, req, v.payload_bytes, held);
+	}
 	if (ret == 0 && v.payload_bytes > 0)
 		ret = payload_receive(conn, req);
 	else if (ret == 0 && v.buffer_bytes > 0)

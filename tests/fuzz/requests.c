@@ -23,8 +23,9 @@
  * put_record(). After the handshake, which is a good one, they become the
  * script; exchange.c judges what the server makes of it.
  *
- * Covers: SR-1 XH-1 XH-2 XH-10 TR-1 TR-3 TR-6 TR-10 RD-1 RD-6 RD-7 WR-1 WR-3 DC-1
- * Covers: BS-1 BS-7 R-62
+ * Covers: SR-1 XH-1 XH-2 XH-3 XH-4 XH-5 XH-6 XH-9 XH-10 TR-1 TR-3 TR-5 TR-6 TR-7 TR-8 TR-9
+ * Covers: TR-10 TR-11 RD-1 RD-2 RD-3 RD-4 RD-5 RD-6 RD-7 WR-1 WR-3 DC-1 WZ-1 WZ-3
+ * Covers: BS-1 BS-2 BS-3 BS-4 BS-5 BS-6 BS-7 BS-8 BA-2 BA-3 ER-7 ER-8 ER-11 R-62
  */
 #include <errno.h>
 #include <string.h>

@@ -17,6 +17,11 @@
 #include "base/utf8.h"
 #include "server/limits.h"
 
+/* Chunks of a READ, and extents, meet at multiples of it. */
+#define SECTOR 512u
+/* A compact extent that goes on is cut there. */
+#define COMPACT_MAX (UINT64_C(1) << 31)
+
 static bool
 chunked(const struct exchange *x)
 {
@@ -303,6 +308,9 @@ cover(struct exchange_request *r, uint64_t off, uint64_t len)
 	check(len > 0 && off >= r->nbd.offset && range_ok(off - r->nbd.offset, len, r->nbd.length),
 	      "data outside of the READ");
 	check(!(r->nbd.flags & NBD_CMD_FLAG_DF) || r->npieces == 0, "DF, and a second chunk");
+	check((off == r->nbd.offset || off % SECTOR == 0) &&
+		      (off + len == r->nbd.offset + r->nbd.length || (off + len) % SECTOR == 0),
+	      "chunks that meet inside a sector");
 	for (unsigned i = 0; i < r->npieces; i++)
 		check(!range_overlap(off, len, r->pieces[i].off, r->pieces[i].len),
 		      "data told twice");
@@ -365,8 +373,9 @@ judge_extent(const struct exchange *x, const struct exchange_request *r, unsigne
 
 	check(len > 0 && range_ok(off, len, x->limits.size_bytes),
 	      "an extent of %llu bytes at %llu", (unsigned long long)len, (unsigned long long)off);
-	check(end % DISK_BLOCK == 0 || len % DISK_BLOCK == 0 || end == asked_end || end > DISK_EVEN,
-	      "an extent that ends inside a block: %llu", (unsigned long long)end);
+	/* As the blocks are, or, of one that was too long, as the lengths are. */
+	check(end % SECTOR == 0 || end == asked_end || end > DISK_EVEN || len == COMPACT_MAX,
+	      "an extent that ends inside a sector: %llu", (unsigned long long)end);
 	if (context == 1) {
 		check(flags <= 1, "a depth of %llu", (unsigned long long)flags);
 		return;
@@ -383,6 +392,7 @@ judge_status(const struct exchange *x, struct exchange_request *r, uint16_t type
 {
 	size_t fixed = extended(x) ? 8 : 4, each = extended(x) ? 16 : 8;
 	uint64_t off = r->nbd.offset, end = off + r->nbd.length;
+	uint64_t before_len = 0, before_flags = 0;
 	unsigned context;
 	size_t n;
 
@@ -402,11 +412,15 @@ judge_status(const struct exchange *x, struct exchange_request *r, uint16_t type
 	body += fixed;
 	for (size_t i = 0; i < n; i++, body += each) {
 		uint64_t extent = extended(x) ? get_be64(body) : get_be32(body);
+		uint64_t flags = extended(x) ? get_be64(body + 8) : get_be32(body + 4);
 
 		check(off < end, "an extent beyond the request");
-		judge_extent(x, r, context, off, extent,
-			     extended(x) ? get_be64(body + 8) : get_be32(body + 4));
+		check(i == 0 || flags != before_flags || before_len == COMPACT_MAX,
+		      "two extents that are one");
+		judge_extent(x, r, context, off, extent, flags);
 		off += extent;
+		before_len = extent;
+		before_flags = flags;
 	}
 	check(!(r->nbd.flags & NBD_CMD_FLAG_REQ_ONE) || off <= end,
 	      "REQ_ONE, and an extent beyond the request");

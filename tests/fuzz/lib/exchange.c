@@ -297,6 +297,14 @@ judge_success(const struct exchange_request *r)
 	      r->verdict);
 }
 
+/* Where content may be cut: at sectors, at the ends, anywhere behind the last block. */
+static bool
+is_border(const struct exchange_request *r, uint64_t off)
+{
+	return off % SECTOR == 0 || off == r->nbd.offset || off == r->nbd.offset + r->nbd.length ||
+	       off > DISK_EVEN;
+}
+
 /* Notes that LEN bytes at OFF of a READ were told. */
 static void
 cover(struct exchange_request *r, uint64_t off, uint64_t len)
@@ -308,9 +316,7 @@ cover(struct exchange_request *r, uint64_t off, uint64_t len)
 	check(len > 0 && off >= r->nbd.offset && range_ok(off - r->nbd.offset, len, r->nbd.length),
 	      "data outside of the READ");
 	check(!(r->nbd.flags & NBD_CMD_FLAG_DF) || r->npieces == 0, "DF, and a second chunk");
-	check((off == r->nbd.offset || off % SECTOR == 0) &&
-		      (off + len == r->nbd.offset + r->nbd.length || (off + len) % SECTOR == 0),
-	      "chunks that meet inside a sector");
+	check(is_border(r, off) && is_border(r, off + len), "chunks that meet inside a sector");
 	for (unsigned i = 0; i < r->npieces; i++)
 		check(!range_overlap(off, len, r->pieces[i].off, r->pieces[i].len),
 		      "data told twice");
@@ -369,13 +375,12 @@ static void
 judge_extent(const struct exchange *x, const struct exchange_request *r, unsigned context,
 	     uint64_t off, uint64_t len, uint64_t flags)
 {
-	uint64_t end = off + len, asked_end = r->nbd.offset + r->nbd.length;
+	uint64_t end = off + len;
 
 	check(len > 0 && range_ok(off, len, x->limits.size_bytes),
 	      "an extent of %llu bytes at %llu", (unsigned long long)len, (unsigned long long)off);
-	/* As the blocks are, or, of one that was too long, as the lengths are. */
-	check(end % SECTOR == 0 || end == asked_end || end > DISK_EVEN || len == COMPACT_MAX,
-	      "an extent that ends inside a sector: %llu", (unsigned long long)end);
+	check(is_border(r, end) || len == COMPACT_MAX, "an extent that ends inside a sector: %llu",
+	      (unsigned long long)end);
 	if (context == 1) {
 		check(flags <= 1, "a depth of %llu", (unsigned long long)flags);
 		return;

@@ -44,6 +44,7 @@ static struct loop *loop;
 static uint64_t now = 1;
 static size_t arriving_medium, arriving_large; /* what the worker's budgets have */
 static struct session *current;
+static bool worker_stopped;
 
 void
 fail(const char *fmt, ...)
@@ -349,8 +350,6 @@ still(struct session *s, unsigned rounds)
 		sim_mend();
 }
 
-static bool worker_stopped;
-
 static void
 stopped(struct loop_call *call)
 {
@@ -410,8 +409,9 @@ do_act(struct session *s, enum act act, struct watcher *watcher)
 		leave(s);
 		return true;
 	case ACT_STOP:
+		if (!s->stopped)
+			worker_drain(worker);
 		s->spoiled = s->stopped = watcher->stopping = true;
-		worker_drain(worker);
 		return true;
 	default:
 		fail("no such act");

@@ -22,6 +22,7 @@ import tempfile
 TOP = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
 sys.path.insert(0, os.path.join(TOP, "tests", "lib"))
 import mutants_handshake        # pylint: disable=wrong-import-position
+import mutants_transmission     # pylint: disable=wrong-import-position
 PARTS = ("Makefile", "blk", "drivers", "include", "server", "tests")
 GUARD = 300         # seconds; against hanging, nothing more
 CASE_GUARD = "15"   # of one wait, where a defect makes many hang; the handshake has 10
@@ -79,8 +80,10 @@ MUTANTS = {
         ("slab->free_chunk[--slab->nfree] : slab->fresh++;",
          "slab->free_chunk[--slab->nfree] : (slab->fresh++, 0);")]),
 }
-for _name, (_case, _file, _changes) in mutants_handshake.MUTANTS.items():
-    MUTANTS[_name] = ("conform/" + _case, _file, _changes)
+for _more in mutants_handshake.MUTANTS, mutants_transmission.MUTANTS:
+    for _name, (_case, _file, _changes) in _more.items():
+        assert _name not in MUTANTS, _name
+        MUTANTS[_name] = ("conform/" + _case, _file, _changes)
 
 
 def change(path, changes):

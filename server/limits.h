@@ -51,6 +51,12 @@
  */
 #define LIMIT_RATE (64u << 10)
 #define LIMIT_MESSAGE_NS(bytes) (LIMIT_STALL_NS + LIMIT_MS(1000) * (bytes) / LIMIT_RATE)
+/*
+ * A send that takes longer is looked after. How often one is tried to a peer that
+ * sends nothing more: the kernel does not tell when there is space.
+ */
+#define LIMIT_SEND_LOOK_NS LIMIT_MS(100)
+#define LIMIT_SEND_QUIET_NS LIMIT_MS(2)
 /* After an end that is the server's: time for the client to take what was sent, or some of it. */
 #define LIMIT_LINGER_NS LIMIT_MS(1000)
 #define LIMIT_LINGER_LOOK_NS (LIMIT_LINGER_NS / 8)

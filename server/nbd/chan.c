@@ -53,11 +53,27 @@ rx_stalled(struct loop_timer *timer)
 	chan_abort(container_of(timer, struct chan, rx_stall), -ETIMEDOUT);
 }
 
+/*
+ * A send is slow: is it too slow, or one that the kernel may have forgotten? For a
+ * peer that has said that it sends nothing more the kernel waits in a thread of its
+ * own, and that has been seen to sleep on when there was space again.
+ */
 static void
-tx_stalled(struct loop_timer *timer)
+tx_look(struct loop_timer *timer)
 {
+	struct chan *chan = container_of(timer, struct chan, tx_stall);
+	uint64_t now = loop_now(chan->loop);
+
 	loop_assert();
-	chan_abort(container_of(timer, struct chan, tx_stall), -ETIMEDOUT);
+	if (now >= chan->tx_end) {
+		chan_abort(chan, -ETIMEDOUT);
+		return;
+	}
+	if (chan->wfd_is_socket && !chan->peer_quiet && chan_peer_left(chan)) {
+		chan->peer_quiet = true;
+		loop_cancel(chan->loop, &chan->tx); /* the next one does not wait */
+	}
+	loop_timer_arm(chan->loop, timer, MIN(LIMIT_SEND_LOOK_NS, chan->tx_end - now), tx_look);
 }
 
 /* --- Reading ---------------------------------------------------------------- */
@@ -227,24 +243,42 @@ chan_co_skip(struct chan *chan, size_t len)
 
 /* --- Writing ---------------------------------------------------------------- */
 
+/* As much as the socket takes, without a wait in the kernel: see tx_look(). */
+static int co_fn
+send_quiet(struct chan *chan, const struct msghdr *msg)
+{
+	int ret;
+
+	while ((ret = loop_co_sendmsg(chan->loop, &chan->tx, chan->wfd, msg, MSG_DONTWAIT)) ==
+		       -EAGAIN &&
+	       !chan->aborted)
+		loop_co_sleep(chan->loop, LIMIT_SEND_QUIET_NS);
+	return ret;
+}
+
 static int co_fn
 chan_co_send(struct chan *chan, struct iovec *iov, int iovcnt)
 {
 	struct msghdr msg = { .msg_iov = iov, .msg_iovlen = (size_t)iovcnt };
+	uint64_t left;
 	int ret;
 
 	if (chan->aborted)
 		return chan->aborted;
-	loop_timer_arm(chan->loop, &chan->tx_stall, byte_limit(chan, chan->tx_limit), tx_stalled);
+	left = byte_limit(chan, chan->tx_limit);
+	chan->tx_end = loop_now(chan->loop) + left;
+	loop_timer_arm(chan->loop, &chan->tx_stall, MIN(LIMIT_SEND_LOOK_NS, left), tx_look);
 	/* Not MSG_WAITALL: progress must be seen, or a slow peer would look dead. */
-	if (chan->wfd_is_socket)
-		ret = loop_co_sendmsg(chan->loop, &chan->tx, chan->wfd, &msg, 0);
-	else
+	if (!chan->wfd_is_socket)
 		ret = loop_co_writev(chan->loop, &chan->tx, chan->wfd, iov, iovcnt);
+	else if (chan->peer_quiet)
+		ret = send_quiet(chan, &msg);
+	else
+		ret = loop_co_sendmsg(chan->loop, &chan->tx, chan->wfd, &msg, 0);
 	loop_timer_disarm(&chan->tx_stall);
 	if (chan->aborted)
 		return chan->aborted;
-	return ret == -EINTR || ret == -EAGAIN ? 0 : ret;
+	return ret == -EINTR || ret == -EAGAIN || ret == -ECANCELED ? 0 : ret;
 }
 
 int

@@ -33,6 +33,8 @@ struct chan {
 	struct loop_op rx, tx;
 	struct loop_timer rx_stall, tx_stall;
 	uint64_t rx_limit, tx_limit; /* on the loop's clock: end of the message under way */
+	uint64_t tx_end; /* and of the send that waits */
+	bool peer_quiet; /* it has said that it sends nothing more */
 	char *ahead; /* received, not read: [begin, end) */
 	size_t begin, end;
 	size_t ahead_max; /* bytes one receive may ask for */

@@ -25,6 +25,8 @@
 /* Rounds in which nothing moves before something is done about it, and before it is stuck. */
 #define STILL_ROUNDS 100
 #define STUCK_ROUNDS 20000
+/* From here on the kernel gets time, too: it may have a thread of its own at work. */
+#define REAL_ROUNDS 1000
 /* How long such a round takes: less than any limit of the server, all together. */
 #define STILL_NS (LIMIT_MS(1) / 50)
 /* How often a backend that has stopped is told to go on, before the device is mended. */
@@ -342,6 +344,8 @@ still(struct session *s, unsigned rounds)
 		return;
 	check(rounds < STUCK_ROUNDS, "the connection is stuck");
 	now += STILL_NS;
+	if (rounds >= REAL_ROUNDS)
+		usleep(100);
 	if (rounds % STILL_ROUNDS)
 		return;
 	s->paused = false;

@@ -103,8 +103,7 @@ def run(tree, test):
     if test.startswith("conform/"):
         name, case = test.split(" ")
         target, command = "blkgate", [os.path.join(tree, "tests", name), case]
-        env |= {"BUILD": os.path.join(tree, "build"), "TEST_TMP": tempfile.mkdtemp(dir=tree),
-                "TEST_GUARD": CASE_GUARD}
+        env |= {"BUILD": os.path.join(tree, "build"), "TEST_GUARD": CASE_GUARD}
     else:
         target = "tests/unit/" + test
         command = [os.path.join(tree, "build", target)]
@@ -114,11 +113,12 @@ def run(tree, test):
     if make.returncode != 0:
         print(make.stdout)
         return None
-    try:
-        return subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                              timeout=GUARD, env=env).returncode
-    except subprocess.TimeoutExpired:
-        return 1
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as where:
+        try:
+            return subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                                  timeout=GUARD, env=env | {"TEST_TMP": where}).returncode
+        except subprocess.TimeoutExpired:
+            return 1
 
 
 def caught(trees, name):

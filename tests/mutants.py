@@ -2,9 +2,10 @@
 # SPDX-License-Identifier: MIT
 """Builds the server with one defect at a time; the test named with it has to notice it.
 
-usage: mutants.py [--landing | NAME...]
+usage: mutants.py [--landing | --look | NAME...]
 
-All of them, which takes minutes; with --landing those of what loses data.
+All of them, which takes minutes; with --landing those of what loses data. With --look
+it only looks whether the source still has what they replace.
 
 A defect is a text in a source file and what stands there instead. The text has
 to occur exactly once, so a mutant that the source has left behind is an error
@@ -86,15 +87,16 @@ for _more in mutants_handshake.MUTANTS, mutants_transmission.MUTANTS:
         MUTANTS[_name] = ("conform/" + _case, _file, _changes)
 
 
-def change(path, changes):
-    with open(path, encoding="utf-8") as f:
+def changed(name):
+    """The source of a mutant with its defect."""
+    _, source, changes = MUTANTS[name]
+    with open(os.path.join(TOP, source), encoding="utf-8") as f:
         text = f.read()
     for old, new in changes:
         if text.count(old) != 1:
-            sys.exit(f"mutants.py: {path}: {text.count(old)} times, not once: {old!r}")
+            sys.exit(f"mutants.py: {name}: {source}: {text.count(old)} times, not once: {old!r}")
         text = text.replace(old, new)
-    with open(path, "w", encoding="utf-8") as f:
-        f.write(text)
+    return text
 
 
 def run(tree, test):
@@ -121,14 +123,15 @@ def run(tree, test):
             return 1
 
 
-def caught(trees, name):
+def caught(trees, texts, name):
     """True, False, or None if it cannot be built."""
-    test, source, changes = MUTANTS[name]
+    test, source, _ = MUTANTS[name]
     tree = trees.get()
     path = os.path.join(tree, source)
     shutil.copy(path, path + ".orig")
     try:
-        change(path, changes)
+        with open(path, "w", encoding="utf-8") as f:
+            f.write(texts[name])
         status = run(tree, test)
     finally:
         shutil.move(path + ".orig", path)
@@ -149,8 +152,14 @@ def copy_sources(tree):
 
 def main():
     names = sys.argv[1:] or list(MUTANTS)
+    look = names == ["--look"]
+    if look:
+        names = list(MUTANTS)
     if names == ["--landing"]:
         names = [name for name in MUTANTS if not MUTANTS[name][0].startswith("conform/")]
+    texts = {name: changed(name) for name in names}
+    if look:
+        return
     tests = sorted({MUTANTS[name][0] for name in names})
     with tempfile.TemporaryDirectory() as top, \
             concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -167,7 +176,7 @@ def main():
             shutil.copytree(first, tree)
             trees.put(tree)
         survived = 0
-        for name, ok in zip(names, pool.map(lambda name: caught(trees, name), names)):
+        for name, ok in zip(names, pool.map(lambda name: caught(trees, texts, name), names)):
             if ok is None:
                 sys.exit(f"mutants.py: {name} does not build")
             survived += not ok

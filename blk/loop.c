@@ -807,6 +807,43 @@ ring_new(struct loop *loop, struct err *err)
 	return 0;
 }
 
+/*
+ * What is not done here cannot be done with this ring, whoever gets to it: the
+ * kernel refuses every other operation with EACCES. The descriptor of a ring is
+ * beyond the reach of a system call filter. It has to be said before the ring is
+ * enabled. What a new loop_co_*() needs goes into the table.
+ */
+static int
+ring_restrict(struct loop *loop, struct err *err)
+{
+	static const uint8_t operations[] = {
+		IORING_OP_POLL_ADD, IORING_OP_ASYNC_CANCEL, IORING_OP_RECV,  IORING_OP_RECVMSG,
+		IORING_OP_SENDMSG,  IORING_OP_READV,	    IORING_OP_WRITEV, IORING_OP_ACCEPT,
+	};
+	/* Enabling is no registration in this sense. */
+	static const uint8_t registrations[] = {
+		IORING_REGISTER_RING_FDS,
+		IORING_UNREGISTER_RING_FDS,
+	};
+	struct io_uring_restriction r[ARRAY_SIZE(operations) + ARRAY_SIZE(registrations)] = { 0 };
+	unsigned n = 0;
+
+	for (size_t i = 0; i < ARRAY_SIZE(operations); i++, n++) {
+		r[n].opcode = IORING_RESTRICTION_SQE_OP;
+		r[n].sqe_op = operations[i];
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(registrations); i++, n++) {
+		r[n].opcode = IORING_RESTRICTION_REGISTER_OP;
+		r[n].register_op = registrations[i];
+	}
+	/* liburing 2.3 has no wrapper for it. */
+	if (syscall(__NR_io_uring_register, loop->ring.ring_fd, IORING_REGISTER_RESTRICTIONS, r,
+		    n) < 0)
+		return err_set(err, -errno, "io_uring: cannot restrict the ring: %s",
+			       strerror(errno));
+	return 0;
+}
+
 int
 loop_new(struct loop **loopp, struct err *err)
 {
@@ -828,6 +865,9 @@ loop_new(struct loop **loopp, struct err *err)
 	ret = ring_new(loop, err);
 	if (ret < 0)
 		goto free_loop;
+	ret = ring_restrict(loop, err);
+	if (ret < 0)
+		goto exit_ring;
 	loop->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (loop->wake_fd < 0) {
 		ret = err_set(err, -errno,

@@ -90,6 +90,7 @@ struct io_queue {
 	struct uring ring;
 	unsigned in_flight;
 	int fd; /* its own open file description, or -1: the device's */
+	bool fd_shared; /* fd is another descriptor of the device's description */
 	int seek_fd; /* whose file offset may be moved: fd, the device's, its own; or -1 */
 	int sqe_fd, sqe_tail_fd;
 	uint8_t sqe_flags;

@@ -16,6 +16,7 @@
  * fd: what arrives there is returned, or owed (q->event_owed).
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
@@ -638,6 +639,38 @@ static const struct queue_ops queue_ops = {
 	.close = queue_close,
 };
 
+/* All that this file and io_uring_zeroes.c ask of the kernel. */
+static void
+ring_restrict(struct io_queue *q)
+{
+	static const uint8_t operations[] = {
+		IORING_OP_READ,	      IORING_OP_WRITE,	IORING_OP_READV,     IORING_OP_WRITEV,
+		IORING_OP_READ_FIXED, IORING_OP_WRITE_FIXED, IORING_OP_FSYNC, IORING_OP_FALLOCATE,
+		IORING_OP_URING_CMD,
+	};
+
+	/* Without it all works the same. */
+	(void)uring_restrict(&q->ring, operations, ARRAY_SIZE(operations),
+			     IOSQE_FIXED_FILE | IOSQE_ASYNC);
+}
+
+/*
+ * Gives Q a description of the file of its own. Who may no longer open it, having
+ * given up privileges since the device was opened, shares that of the first.
+ */
+static int
+open_again(struct io_queue *q)
+{
+	const struct target *t = &q->dev->target;
+
+	q->fd = target_reopen(t, t->direct);
+	if (q->fd != -EACCES && q->fd != -EPERM)
+		return q->fd;
+	q->fd_shared = true;
+	q->fd = fcntl(t->fd, F_DUPFD_CLOEXEC, 0);
+	return q->fd < 0 ? -errno : q->fd;
+}
+
 int
 io_queue_open(struct blkio *b, bool poll, struct blkioq **qp)
 {
@@ -667,9 +700,9 @@ io_queue_open(struct blkio *b, bool poll, struct blkioq **qp)
 	/* The first has the device's own description, each other one of its own. */
 	q->fd = -1;
 	if (dev->fd_taken) {
-		q->fd = target_reopen(&dev->target, dev->target.direct);
-		if (q->fd < 0) {
-			ret = error_os(-q->fd, "%s", ": cannot open the file once more, for another "
+		ret = open_again(q);
+		if (ret < 0) {
+			ret = error_os(-ret, "%s", ": cannot open the file once more, for another "
 						     "queue, through /proc/self/fd");
 			goto free_queue;
 		}
@@ -699,6 +732,7 @@ io_queue_open(struct blkio *b, bool poll, struct blkioq **qp)
 		q->sqe_flags = IOSQE_FIXED_FILE;
 	}
 	q->use_fixed = b->limits.may_pin_mem_regions && fixed_init(&q->fixed, &q->ring, b);
+	ring_restrict(q);
 	q->seek_fd = io_seek_fd(q);
 	if (q->fd < 0)
 		dev->fd_taken = true;

@@ -31,7 +31,7 @@ io_seek_fd(const struct io_queue *q)
 {
 	const struct target *t = &q->dev->target;
 
-	if (q->fd >= 0)
+	if (q->fd >= 0 && !q->fd_shared)
 		return q->fd;
 	if (t->block)
 		return -1;

@@ -12,8 +12,9 @@
  * told only when nothing was to be submitted. Callers look at the completion
  * ring and at their clock, not at the result, to know whether to go on.
  *
- * With a single issuer the ring is made disabled. The first thread that enters
- * enables it and is its issuer from then on; closing is free to all.
+ * A ring is made disabled, which lets uring_restrict() say what it is for. The
+ * first thread that enters enables it; with a single issuer it is the one from then
+ * on. Closing is free to all.
  */
 #include <errno.h>
 #include <sys/mman.h>
@@ -72,12 +73,11 @@ setup_failed(int err, const struct uring_options *o)
 static int
 setup(struct io_uring_params *p, const struct uring_options *o)
 {
-	const unsigned base = o->iopoll ? IORING_SETUP_IOPOLL : 0;
+	const unsigned base = IORING_SETUP_R_DISABLED | (o->iopoll ? IORING_SETUP_IOPOLL : 0);
 	const unsigned coop = IORING_SETUP_SUBMIT_ALL | IORING_SETUP_COOP_TASKRUN |
 			      IORING_SETUP_TASKRUN_FLAG;
 	const unsigned single = IORING_SETUP_SUBMIT_ALL | IORING_SETUP_SINGLE_ISSUER |
-				IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_TASKRUN_FLAG |
-				IORING_SETUP_R_DISABLED;
+				IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_TASKRUN_FLAG;
 	const unsigned tries[] = { single, coop, IORING_SETUP_SUBMIT_ALL, 0 };
 	int fd = -1;
 
@@ -141,7 +141,6 @@ uring_init(struct uring *r, const struct uring_options *o)
 		return setup_failed(errno, o);
 	r->features = p.features;
 	r->setup_flags = p.flags;
-	r->enabled = !(p.flags & IORING_SETUP_R_DISABLED);
 
 	if ((p.features & FEATURES_NEEDED) != FEATURES_NEEDED) {
 		ret = error_os(ENOSYS, ": this kernel's io_uring is too old, Linux 5.11 is needed");
@@ -169,6 +168,32 @@ uring_release(struct uring *r)
 	if (r->features)
 		close(r->fd);
 	memset(r, 0, sizeof(*r));
+}
+
+int
+uring_restrict(struct uring *r, const uint8_t *operations, unsigned n, unsigned flags)
+{
+	static const uint8_t registrations[] = {
+		IORING_REGISTER_BUFFERS_UPDATE,
+		IORING_UNREGISTER_BUFFERS,
+		IORING_UNREGISTER_FILES,
+	};
+	struct io_uring_restriction rs[URING_OPERATIONS_MAX + ARRAY_SIZE(registrations) + 1];
+	unsigned count = 0;
+
+	invariant(!r->enabled && n <= URING_OPERATIONS_MAX);
+	memset(rs, 0, sizeof(rs));
+	for (unsigned i = 0; i < n; i++, count++) {
+		rs[count].opcode = IORING_RESTRICTION_SQE_OP;
+		rs[count].sqe_op = operations[i];
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(registrations); i++, count++) {
+		rs[count].opcode = IORING_RESTRICTION_REGISTER_OP;
+		rs[count].register_op = registrations[i];
+	}
+	rs[count].opcode = IORING_RESTRICTION_SQE_FLAGS_ALLOWED;
+	rs[count++].sqe_flags = (uint8_t)flags;
+	return uring_register(r, IORING_REGISTER_RESTRICTIONS, rs, count);
 }
 
 static int

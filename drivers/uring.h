@@ -29,7 +29,7 @@ struct uring {
 	int fd;
 	unsigned features; /* 0: not made */
 	unsigned setup_flags;
-	bool enabled; /* false: made for a single issuer who has not come yet */
+	bool enabled; /* false: nobody has entered it yet */
 
 	/* Submission: entries [sq_tail - to_submit, sq_tail) wait for uring_enter. */
 	struct io_uring_sqe *sqes;
@@ -77,6 +77,17 @@ int uring_enter(struct uring *r, unsigned want, const struct timespec *timeout,
 
 /* io_uring_register(2): 0 or a positive count, or a negative errno, no message. */
 int uring_register(struct uring *r, unsigned opcode, const void *arg, unsigned len);
+
+/* Operations that uring_restrict() takes at most. */
+#define URING_OPERATIONS_MAX 16
+
+/*
+ * From its first uring_enter() on the ring does these operations and no others,
+ * with the flags of FLAGS (of IOSQE_*) at most, and registers nothing but buffers:
+ * it opens no file for whoever gets at it. Before the first entry, after what else
+ * is to be registered. 0 or a negative errno, no message.
+ */
+int uring_restrict(struct uring *r, const uint8_t *operations, unsigned n, unsigned flags);
 
 /* The next submission entry, zeroed, or NULL when the ring is full. */
 static inline struct io_uring_sqe *

@@ -256,6 +256,12 @@ uring_release(struct uring *r)
 }
 
 int
+uring_restrict(struct uring *r, const uint8_t *operations, unsigned n, unsigned flags)
+{
+	return 0;
+}
+
+int
 uring_register(struct uring *r, unsigned opcode, const void *arg, unsigned len)
 {
 	const struct io_uring_rsrc_update2 *update = arg;

@@ -27,7 +27,8 @@ endif
 
 TRY_CFLAGS := -fstack-protector-strong -fstack-clash-protection -fcf-protection=branch \
 	-mbranch-protection=standard -ftrivial-auto-var-init=zero \
-	-fzero-call-used-regs=used-gpr -fno-strict-aliasing -fno-delete-null-pointer-checks \
+	-fzero-call-used-regs=used-gpr -fno-strict-aliasing -fno-strict-overflow \
+	-fno-delete-null-pointer-checks -fstrict-flex-arrays=3 \
 	-Wformat=2 -Wimplicit-fallthrough=5 -Wcast-function-type
 
 WARN := -Wall -Wextra -Wvla -Wshadow -Wpointer-arith -Wstrict-prototypes \
@@ -54,7 +55,8 @@ ifneq ($(findstring fuzzer-no-link,$(SANITIZE)),)
 TEST_CFLAGS := -fno-sanitize=fuzzer-no-link
 endif
 else
-BASE_CFLAGS += -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2
+# How much of it the compiler and the C library know is in config.mk.
+FORTIFY_CFLAGS = -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=$(FORTIFY)
 endif
 ifeq ($(COVERAGE),1)
 BASE_CFLAGS += --coverage
@@ -136,6 +138,11 @@ $(O)/config.mk: Makefile
 		if echo 'int main(void) { return 0; }' | \
 		   $(CC) -Werror $$f -x c -c -o /dev/null - 2>/dev/null; \
 		then echo "CONFIG_CFLAGS += $$f"; fi; \
+	done; \
+	for n in 3 2; do \
+		if echo '#include <string.h>' | $(CC) -Werror -O2 -U_FORTIFY_SOURCE \
+			-D_FORTIFY_SOURCE=$$n -x c -c -o /dev/null - 2>/dev/null; \
+		then echo "FORTIFY := $$n"; break; fi; \
 	done; } > $@.tmp && mv $@.tmp $@
 ifeq ($(filter clean help uninstall,$(MAKECMDGOALS)),)
 ifeq ($(URING_LIBS),)
@@ -144,7 +151,7 @@ endif
 include $(O)/config.mk
 endif
 
-ALL_CFLAGS = $(BASE_CFLAGS) $(CONFIG_CFLAGS) $(CFLAGS)
+ALL_CFLAGS = $(BASE_CFLAGS) $(FORTIFY_CFLAGS) $(CONFIG_CFLAGS) $(CFLAGS)
 ALL_LDFLAGS = $(BASE_LDFLAGS) $(LDFLAGS)
 
 # A change of compiler or flags rebuilds everything.

@@ -43,6 +43,7 @@ BASE_LDFLAGS := -pie -pthread -Wl,-z,relro,-z,now,-z,noexecstack,-z,separate-cod
 FRAME_CFLAGS := -Wframe-larger-than=1024
 
 ifneq ($(SANITIZE),)
+BASE_CFLAGS += -DBLKGATE_INSTRUMENTED='"it is built with -fsanitize"'
 BASE_CFLAGS += -fsanitize=$(SANITIZE) -fno-sanitize-recover=all -fno-omit-frame-pointer
 BASE_LDFLAGS += -fsanitize=$(SANITIZE)
 FRAME_CFLAGS :=
@@ -59,7 +60,8 @@ else
 FORTIFY_CFLAGS = -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=$(FORTIFY)
 endif
 ifeq ($(COVERAGE),1)
-BASE_CFLAGS += --coverage
+BASE_CFLAGS += --coverage -UBLKGATE_INSTRUMENTED
+BASE_CFLAGS += -DBLKGATE_INSTRUMENTED='"it is built to measure coverage"'
 BASE_LDFLAGS += --coverage
 FRAME_CFLAGS :=
 endif
@@ -75,6 +77,9 @@ endif
 
 URING_CFLAGS := $(shell $(PKG_CONFIG) --cflags liburing 2>/dev/null)
 URING_LIBS := $(shell $(PKG_CONFIG) --libs liburing 2>/dev/null)
+SECCOMP_CFLAGS := $(shell $(PKG_CONFIG) --cflags libseccomp 2>/dev/null)
+SECCOMP_LIBS := $(shell $(PKG_CONFIG) --libs libseccomp 2>/dev/null)
+SERVER_LIBS := $(URING_LIBS) $(SECCOMP_LIBS)
 # For `blkgate list` and `probe`, which are not built without it.
 LIBNBD_CFLAGS := $(shell $(PKG_CONFIG) --cflags libnbd 2>/dev/null)
 LIBNBD_LIBS := $(shell $(PKG_CONFIG) --libs libnbd 2>/dev/null)
@@ -100,7 +105,7 @@ LAYER_MAY_client := include server/client
 LAYER_INC_base := -Iinclude
 LAYER_INC_drivers := -Iinclude $(URING_CFLAGS)
 LAYER_INC_blk := -Iinclude $(URING_CFLAGS)
-LAYER_INC_server := -Iinclude -iquote .
+LAYER_INC_server := -Iinclude -iquote . $(SECCOMP_CFLAGS)
 LAYER_INC_client := -Iinclude -iquote . $(LIBNBD_CFLAGS)
 
 DRIVERS_SRC := $(wildcard drivers/*.c)
@@ -147,6 +152,9 @@ $(O)/config.mk: Makefile
 ifeq ($(filter clean help uninstall,$(MAKECMDGOALS)),)
 ifeq ($(URING_LIBS),)
 $(error $(PKG_CONFIG) does not find liburing: apt-get install pkg-config liburing-dev)
+endif
+ifeq ($(SECCOMP_LIBS),)
+$(error $(PKG_CONFIG) does not find libseccomp: apt-get install pkg-config libseccomp-dev)
 endif
 include $(O)/config.mk
 endif
@@ -201,7 +209,7 @@ $(O)/%.a:
 
 $(O)/blkgate: $(MAIN_OBJ) $(O)/libserver.a $(O)/libblk.a $(O)/libblkio.a
 	$(call say,LD,$@)
-	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ $(URING_LIBS)
+	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ $(SERVER_LIBS)
 
 $(O)/blkgate-client: $(CLIENT_OBJ)
 	$(call say,LD,$@)
@@ -218,6 +226,7 @@ UNIT_LIB_base :=
 UNIT_LIB_drivers := $(O)/libblkio.a
 UNIT_LIB_blk := $(O)/libblk.a $(O)/libblkio.a
 UNIT_LIB_server := $(O)/libserver.a $(O)/libblk.a $(O)/libblkio.a
+UNIT_LIBS_server := $(SECCOMP_LIBS)
 # What needs no libnbd.
 UNIT_LIB_client := $(O)/server/client/text.o
 
@@ -227,7 +236,7 @@ $(O)/tests/unit/$(1)_%.o: tests/unit/$(1)_%.c $(O)/flags
 $(O)/tests/unit/$(1)_%: $(O)/tests/unit/$(1)_%.o $(O)/libtest.a $$(UNIT_LIB_$(1))
 	$$(call say,LD,$$@)
 	$$(Q)$$(CC) $$(ALL_CFLAGS) $$(ALL_LDFLAGS) $$(UNIT_LDFLAGS) -o $$@ $$(filter %.o,$$^) \
-		$$(filter %.a,$$^) $$(CHECK_LIBS) $$(URING_LIBS)
+		$$(filter %.a,$$^) $$(CHECK_LIBS) $$(URING_LIBS) $$(UNIT_LIBS_$(1))
 endef
 $(foreach l,$(LAYERS),$(eval $(call unit_rules,$(l))))
 
@@ -241,7 +250,7 @@ $(SIM_BIN): $(call obj,$(SIM_SRC) $(SIM_UNIT_SRC))
 SIM_SERVER := $(O)/tests/blkgate-sim
 $(SIM_SERVER): $(MAIN_OBJ) $(call obj,$(SIM_SRC) $(SIM_LIVE_SRC)) $(O)/libserver.a $(O)/libblk.a
 	$(call say,LD,$@)
-	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ $(URING_LIBS)
+	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ $(SERVER_LIBS)
 sim-server: $(SIM_SERVER)
 $(filter $(O)/tests/unit/blk_io%,$(UNIT_BIN)): \
 	UNIT_LDFLAGS := $(foreach f,malloc calloc realloc aligned_alloc,-Wl,--wrap=$(f))
@@ -280,7 +289,7 @@ $(FUZZ_CONN_BIN): FUZZ_LDFLAGS := -Wl,--wrap=log_line,--wrap=log_limited,--wrap=
 $(FUZZ_BIN): $(O)/%: $(O)/%.o $(UNIT_LIB_server)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) $(FUZZ_LDFLAGS) -fsanitize=fuzzer -o $@ \
-		$(filter %.o,$^) $(filter %.a,$^) $(URING_LIBS)
+		$(filter %.o,$^) $(filter %.a,$^) $(SERVER_LIBS)
 fuzz:
 	$(Q)$(MAKE) CC=$(FUZZ_CC) SANITIZE=fuzzer-no-link,address,undefined O=$(O)/fuzz fuzz-run
 fuzz-run: $(FUZZ_BIN)

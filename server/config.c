@@ -66,6 +66,12 @@ const char config_usage[] =
 	"      --poll N               microseconds to look for work before sleeping (0)\n"
 	"      --shutdown-timeout N   seconds to finish in after SIGTERM (10)\n"
 	"\n"
+	"      --user USER            serve as this user, a name or number\n"
+	"      --group GROUP          and this group (that of the user)\n"
+	"      --sandbox MODE         give up all rights that serving does not take: auto,\n"
+	"                             on, off (auto)\n"
+	"      --selinux-label LABEL  of listening sockets\n"
+	"\n"
 	"      --print-uri            print the URIs to standard output\n"
 	"  -v, --verbose              log more\n"
 	"  -V, --version\n"
@@ -137,6 +143,10 @@ enum {
 	OPT_WORKERS,
 	OPT_POLL,
 	OPT_SHUTDOWN_TIMEOUT,
+	OPT_USER,
+	OPT_GROUP,
+	OPT_SANDBOX,
+	OPT_SELINUX_LABEL,
 	OPT_PRINT_URI,
 };
 
@@ -172,6 +182,10 @@ static const struct option options[] = {
 	{ "workers", required_argument, NULL, OPT_WORKERS },
 	{ "poll", required_argument, NULL, OPT_POLL },
 	{ "shutdown-timeout", required_argument, NULL, OPT_SHUTDOWN_TIMEOUT },
+	{ "user", required_argument, NULL, OPT_USER },
+	{ "group", required_argument, NULL, OPT_GROUP },
+	{ "sandbox", required_argument, NULL, OPT_SANDBOX },
+	{ "selinux-label", required_argument, NULL, OPT_SELINUX_LABEL },
 	{ "print-uri", no_argument, NULL, OPT_PRINT_URI },
 	{ "verbose", no_argument, NULL, 'v' },
 	{ "version", no_argument, NULL, 'V' },
@@ -213,6 +227,12 @@ static const struct value_word sparse_words[] = {
 	{ "status", EXPORT_SPARSE_STATUS },
 	{ "zeroes", EXPORT_SPARSE_ZEROES },
 	{ "off", EXPORT_SPARSE_OFF },
+};
+
+static const struct value_word sandbox_words[] = {
+	{ "auto", SANDBOX_AUTO },
+	{ "on", SANDBOX_ON },
+	{ "off", SANDBOX_OFF },
 };
 
 /* Options whose value is a number from MIN to MAX, and where it goes. */
@@ -370,6 +390,21 @@ option_apply(struct config *config, struct config_names *names, int opt, struct 
 	case OPT_KEEPALIVE:
 		ret = keepalive_parse(arg, &config->tcp, err);
 		break;
+	case OPT_USER:
+		config->user = arg;
+		break;
+	case OPT_GROUP:
+		config->group = arg;
+		break;
+	case OPT_SANDBOX:
+		ret = value_word("--sandbox", arg, sandbox_words, ARRAY_SIZE(sandbox_words), &word,
+				 err);
+		if (ret == 0)
+			config->sandbox = (enum sandbox_mode)word;
+		break;
+	case OPT_SELINUX_LABEL:
+		config->selinux_label = arg;
+		break;
 	case OPT_PRINT_URI:
 		config->print_uri = true;
 		break;
@@ -395,7 +430,9 @@ bad_long_option(const char *given, struct err *err)
 	int last = 0;
 
 	for (const struct option *o = options; o->name; o++) {
-		if (strncmp(o->name, given + 2, (size_t)len - 2) != 0 || o->val == last)
+		/* All of them would be too many. */
+		if (len == 2 || strncmp(o->name, given + 2, (size_t)len - 2) != 0 ||
+		    o->val == last)
 			continue;
 		last = o->val; /* other names of the same stand side by side */
 		if (*choices)
@@ -405,7 +442,8 @@ bad_long_option(const char *given, struct err *err)
 	}
 	if (*choices)
 		return err_set(err, -EINVAL, "%.*s: could be any of %s", len, given, choices);
-	return err_set(err, -EINVAL, "%.*s: there is no such option", len, given);
+	return err_set(err, -EINVAL, "%.*s: there is no such option",
+		       len == 2 ? (int)strlen(given) : len, given);
 }
 
 /*

@@ -15,6 +15,7 @@
 #include "blk/dev.h"
 #include "blk/err.h"
 #include "server/export.h"
+#include "server/sandbox.h"
 
 enum config_action { CONFIG_SERVE, CONFIG_HELP, CONFIG_VERSION };
 
@@ -68,6 +69,9 @@ struct config {
 	unsigned handshake_s; /* 0: no limit */
 	unsigned shutdown_s;
 	struct config_tcp tcp;
+	const char *user, *group;     /* NULL: whose the process is */
+	const char *selinux_label;    /* of listening sockets, or NULL */
+	enum sandbox_mode sandbox;
 	bool print_uri;
 	unsigned verbose;
 	void *memory; /* list of owned strings */

@@ -21,8 +21,10 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "server/identity.h"
 #include "server/limits.h"
 #include "server/log.h"
+#include "server/sandbox.h"
 
 /* How long to wait before accepting again when descriptors or memory are short. */
 #define ACCEPT_RETRY_NS LIMIT_MS(100)
@@ -226,7 +228,7 @@ unix_replace(const char *path, const struct sockaddr_un *addr, struct err *err)
 			       "socket %s: there is something else, which is no socket; "
 			       "remove it or choose another path",
 			       path);
-	if (st.st_uid != geteuid())
+	if (st.st_uid != identity_files_uid())
 		return err_set(err, -EPERM, "socket %s: belongs to uid %u, not to us", path,
 			       (unsigned)st.st_uid);
 	ret = unix_probe(addr);
@@ -257,8 +259,11 @@ unix_unlink(const char *path, dev_t dev, ino_t ino)
 {
 	struct stat st;
 
-	if (lstat(path, &st) == 0 && st.st_dev == dev && st.st_ino == ino)
-		unlink(path);
+	if (lstat(path, &st) < 0 || st.st_dev != dev || st.st_ino != ino)
+		return;
+	/* Its directory may be another's, and we no longer root with all rights. */
+	if (unlink(path) < 0)
+		log_warning("socket left behind path=%s error=\"%s\"", path, strerror(errno));
 }
 
 static int
@@ -390,6 +395,19 @@ listener_open(struct listener_set *set, const struct config *config, struct err 
 		listener_close(set);
 	else
 		set->tcp = config->tcp;
+	return ret;
+}
+
+int
+listener_allow_unlink(const struct listener_set *set, struct err *err)
+{
+	int ret = 0;
+
+	for (unsigned i = 0; i < set->count && ret == 0; i++)
+		if (set->listeners[i].unlink_path)
+			ret = sandbox_allow_remove(set->listeners[i].unlink_path, false, err);
+	if (ret == 0 && set->private_dir)
+		ret = sandbox_allow_remove(set->private_dir, true, err);
 	return ret;
 }
 

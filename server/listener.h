@@ -60,6 +60,9 @@ struct listener_client {
 /* Binds and listens. Errors: with the address or path and the reason. */
 int listener_open(struct listener_set *set, const struct config *config, struct err *err) no_co_fn;
 
+/* Lets listener_close() remove our unix sockets in spite of a sandbox: before it. */
+int listener_allow_unlink(const struct listener_set *set, struct err *err) no_co_fn;
+
 /* Accepts on LOOP from now. -ENOMEM. */
 int listener_start(struct listener_set *set, struct loop *loop,
 		   struct listener_client *client) loop_fn;

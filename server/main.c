@@ -3,7 +3,8 @@
  * main.c - blkgate from its first line to its last.
  *
  * The path: parse the command line; open the devices; bind the sockets; make
- * the rings; start the workers; accept. After that main's own loop admits
+ * the rings; give up what serving does not need (sandbox.h); start the workers;
+ * accept. After that main's own loop admits
  * clients, hands each to the least loaded worker, and waits for a signal.
  * `list` and `probe` are another program's (helper.h), before any of it.
  *
@@ -38,6 +39,8 @@
 #include "server/listener.h"
 #include "server/log.h"
 #include "server/nbd/conn.h"
+#include "server/sandbox.h"
+#include "server/selinux.h"
 #include "server/stats.h"
 #include "server/worker.h"
 
@@ -55,6 +58,7 @@ struct seat {
 
 struct server {
 	struct config config;
+	struct identity identity;
 	struct export_set exports;
 	struct listener_set listeners;
 	struct seat *seats;
@@ -470,12 +474,44 @@ signals_hold(struct server *s)
 	sigprocmask(SIG_BLOCK, &s->signals, NULL);
 }
 
+/* The sockets, as the user that is to come and with their label. */
+static int
+listeners_open(struct server *s, struct err *err)
+{
+	const char *label = s->config.selinux_label;
+	int ret = label ? selinux_label_sockets(label, err) : 0;
+
+	if (ret < 0)
+		return err_prefix(err, "--selinux-label=%s", label);
+	identity_files_begin(&s->identity);
+	ret = listener_open(&s->listeners, &s->config, err);
+	identity_files_end(&s->identity);
+	if (ret == 0 && label)
+		ret = selinux_label_sockets(NULL, err);
+	return ret;
+}
+
+/* Nothing else will be opened: only what it takes to serve and to stop is left. */
+static int
+server_confine(struct server *s, struct err *err)
+{
+	const struct sandbox_options options = {
+		.mode = s->config.sandbox,
+		.rings_later = !queues_at_start(s),
+	};
+	int ret = listener_allow_unlink(&s->listeners, err);
+
+	return ret < 0 ? ret : sandbox_enter(&options, &s->identity, err);
+}
+
 /* Everything that may fail, before anything runs. */
 static int
 server_open(struct server *s, struct err *err)
 {
-	int ret;
+	int ret = identity_resolve(&s->identity, s->config.user, s->config.group, err);
 
+	if (ret < 0)
+		return ret;
 	s->nseats = s->config.single ? 1 : s->config.workers ? s->config.workers : cpus_allowed();
 	co_waitq_init(&s->changed);
 	s->seats = calloc(s->nseats, sizeof(*s->seats));
@@ -485,7 +521,7 @@ server_open(struct server *s, struct err *err)
 	if ((ret = exports_open(s, err)) < 0)
 		return ret;
 	signals_hold(s);
-	if ((ret = listener_open(&s->listeners, &s->config, err)) < 0 ||
+	if ((ret = listeners_open(s, err)) < 0 ||
 	    (ret = loop_new(&s->loop, err)) < 0)
 		return ret;
 	/* With --single there is nobody to wait, so nobody needs to hear of it. */
@@ -495,7 +531,7 @@ server_open(struct server *s, struct err *err)
 	for (unsigned i = 0; i < s->nseats; i++)
 		if ((ret = seat_new(s, i, err)) < 0)
 			return ret;
-	return 0;
+	return server_confine(s, err);
 }
 
 static int

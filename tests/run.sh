@@ -29,9 +29,9 @@ jobs=$(nproc)
 
 # shellcheck disable=SC2034  # chosen by name in stage_packages
 {
-pkgs_base='gcc libc6-dev make pkg-config liburing-dev check procps util-linux'
+pkgs_base='gcc libc6-dev make pkg-config liburing-dev libseccomp-dev check procps util-linux'
 pkgs_func='binutils file fio iproute2 libnbd-bin libnbd-dev mount nbdkit python3 python3-libnbd qemu-utils strace'
-pkgs_lint='git mandoc shellcheck'
+pkgs_lint='git mandoc shellcheck systemd'
 pkgs_peers='mount python3'
 pkgs_newroot='mmdebstrap'
 pkgs_tsa='clang libnbd-dev'

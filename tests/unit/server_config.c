@@ -243,8 +243,8 @@ START_TEST(usage_names_every_option)
 		"--unix", "--socket-mode", "--single", "--shared", "--max-connections",
 		"--max-handshakes", "--handshake-limit", "--keepalive", "--tcp-user-timeout",
 		"--workers", "--poll", "--shutdown-timeout", "--print-uri", "--block-size ",
-		"--block-size-policy", "--sparse-reads",
-		"--verbose", "--version", "--help",
+		"--block-size-policy", "--sparse-reads", "--user", "--group", "--sandbox",
+		"--selinux-label", "--verbose", "--version", "--help",
 	};
 	unsigned found = 0;
 
@@ -464,7 +464,7 @@ START_TEST(wrong_options)
 	bad("--s /disk", "--s: could be any of --sparse-reads, --socket, --socket-mode, --single, "
 			 "--shared, --shutdown-timeout");
 	bad("--ver /disk", "--ver: could be any of --verbose, --version");
-	bad("--=x /disk", "--: could be any of --read-only, --export-name,", "--version, --help");
+	bad("--=x /disk", "--=x: there is no such option");
 	/* As if it were a long one. */
 	bad("-r=1 /disk", "-=: there is no such option", "-p 10809");
 	bad("/disk -p", "-p", "value");

@@ -73,6 +73,8 @@ endif
 
 URING_CFLAGS := $(shell $(PKG_CONFIG) --cflags liburing 2>/dev/null)
 URING_LIBS := $(shell $(PKG_CONFIG) --libs liburing 2>/dev/null)
+GNUTLS_CFLAGS := $(shell $(PKG_CONFIG) --cflags gnutls 2>/dev/null)
+GNUTLS_LIBS := $(shell $(PKG_CONFIG) --libs gnutls 2>/dev/null)
 # For `blkgate list` and `probe`, which are not built without it.
 LIBNBD_CFLAGS := $(shell $(PKG_CONFIG) --cflags libnbd 2>/dev/null)
 LIBNBD_LIBS := $(shell $(PKG_CONFIG) --libs libnbd 2>/dev/null)
@@ -98,7 +100,7 @@ LAYER_MAY_client := include server/client
 LAYER_INC_base := -Iinclude
 LAYER_INC_drivers := -Iinclude $(URING_CFLAGS)
 LAYER_INC_blk := -Iinclude $(URING_CFLAGS)
-LAYER_INC_server := -Iinclude -iquote .
+LAYER_INC_server := -Iinclude -iquote . $(GNUTLS_CFLAGS)
 LAYER_INC_client := -Iinclude -iquote . $(LIBNBD_CFLAGS)
 
 DRIVERS_SRC := $(wildcard drivers/*.c)
@@ -140,6 +142,9 @@ $(O)/config.mk: Makefile
 ifeq ($(filter clean help uninstall,$(MAKECMDGOALS)),)
 ifeq ($(URING_LIBS),)
 $(error $(PKG_CONFIG) does not find liburing: apt-get install pkg-config liburing-dev)
+endif
+ifeq ($(GNUTLS_LIBS),)
+$(error $(PKG_CONFIG) does not find gnutls: apt-get install pkg-config libgnutls28-dev)
 endif
 include $(O)/config.mk
 endif
@@ -194,7 +199,7 @@ $(O)/%.a:
 
 $(O)/blkgate: $(MAIN_OBJ) $(O)/libserver.a $(O)/libblk.a $(O)/libblkio.a
 	$(call say,LD,$@)
-	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ $(URING_LIBS)
+	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ $(URING_LIBS) $(GNUTLS_LIBS)
 
 $(O)/blkgate-client: $(CLIENT_OBJ)
 	$(call say,LD,$@)
@@ -220,7 +225,8 @@ $(O)/tests/unit/$(1)_%.o: tests/unit/$(1)_%.c $(O)/flags
 $(O)/tests/unit/$(1)_%: $(O)/tests/unit/$(1)_%.o $(O)/libtest.a $$(UNIT_LIB_$(1))
 	$$(call say,LD,$$@)
 	$$(Q)$$(CC) $$(ALL_CFLAGS) $$(ALL_LDFLAGS) $$(UNIT_LDFLAGS) -o $$@ $$(filter %.o,$$^) \
-		$$(filter %.a,$$^) $$(CHECK_LIBS) $$(URING_LIBS)
+		$$(filter %.a,$$^) $$(CHECK_LIBS) $$(URING_LIBS) \
+		$$(if $$(filter server,$(1)),$$(GNUTLS_LIBS))
 endef
 $(foreach l,$(LAYERS),$(eval $(call unit_rules,$(l))))
 
@@ -234,7 +240,7 @@ $(SIM_BIN): $(call obj,$(SIM_SRC) $(SIM_UNIT_SRC))
 SIM_SERVER := $(O)/tests/blkgate-sim
 $(SIM_SERVER): $(MAIN_OBJ) $(call obj,$(SIM_SRC) $(SIM_LIVE_SRC)) $(O)/libserver.a $(O)/libblk.a
 	$(call say,LD,$@)
-	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ $(URING_LIBS)
+	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ $(URING_LIBS) $(GNUTLS_LIBS)
 sim-server: $(SIM_SERVER)
 $(filter $(O)/tests/unit/blk_io%,$(UNIT_BIN)): \
 	UNIT_LDFLAGS := $(foreach f,malloc calloc realloc aligned_alloc,-Wl,--wrap=$(f))
@@ -273,7 +279,7 @@ $(FUZZ_CONN_BIN): FUZZ_LDFLAGS := -Wl,--wrap=log_line,--wrap=log_limited,--wrap=
 $(FUZZ_BIN): $(O)/%: $(O)/%.o $(UNIT_LIB_server)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) $(FUZZ_LDFLAGS) -fsanitize=fuzzer -o $@ \
-		$(filter %.o,$^) $(filter %.a,$^) $(URING_LIBS)
+		$(filter %.o,$^) $(filter %.a,$^) $(URING_LIBS) $(GNUTLS_LIBS)
 fuzz:
 	$(Q)$(MAKE) CC=$(FUZZ_CC) SANITIZE=fuzzer-no-link,address,undefined O=$(O)/fuzz fuzz-run
 fuzz-run: $(FUZZ_BIN)

@@ -5,7 +5,7 @@
  * The path: config_parse() runs getopt over the options, one row of options[]
  * each; what is left are TARGETs (config_target.c); then what options say
  * together is looked at: config_targets_settle(), places_settle(),
- * tcp_settle(), listeners_settle().
+ * tcp_settle(), tls_settle(), listeners_settle().
  */
 #include "config.h"
 
@@ -65,6 +65,15 @@ const char config_usage[] =
 	"      --workers N            threads (one per CPU)\n"
 	"      --poll N               microseconds to look for work before sleeping (0)\n"
 	"      --shutdown-timeout N   seconds to finish in after SIGTERM (10)\n"
+	"\n"
+	"      --tls MODE             off, on (for who asks), require (require with the files\n"
+	"                             below)\n"
+	"      --tls-certificates DIR ca-cert.pem, ca-crl.pem, server-cert.pem, server-key.pem\n"
+	"      --tls-ca, --tls-crl, --tls-cert, --tls-key FILE\n"
+	"                             instead of those\n"
+	"      --tls-verify-peer      clients have to show a certificate of that CA\n"
+	"      --tls-psk FILE         users and their keys, as psktool(1) makes them\n"
+	"      --tls-priority TEXT    what GnuTLS may use\n"
 	"\n"
 	"      --print-uri            print the URIs to standard output\n"
 	"  -v, --verbose              log more\n"
@@ -137,6 +146,15 @@ enum {
 	OPT_WORKERS,
 	OPT_POLL,
 	OPT_SHUTDOWN_TIMEOUT,
+	OPT_TLS,
+	OPT_TLS_CERTIFICATES,
+	OPT_TLS_CA,
+	OPT_TLS_CRL,
+	OPT_TLS_CERT,
+	OPT_TLS_KEY,
+	OPT_TLS_VERIFY_PEER,
+	OPT_TLS_PSK,
+	OPT_TLS_PRIORITY,
 	OPT_PRINT_URI,
 };
 
@@ -172,6 +190,15 @@ static const struct option options[] = {
 	{ "workers", required_argument, NULL, OPT_WORKERS },
 	{ "poll", required_argument, NULL, OPT_POLL },
 	{ "shutdown-timeout", required_argument, NULL, OPT_SHUTDOWN_TIMEOUT },
+	{ "tls", required_argument, NULL, OPT_TLS },
+	{ "tls-certificates", required_argument, NULL, OPT_TLS_CERTIFICATES },
+	{ "tls-ca", required_argument, NULL, OPT_TLS_CA },
+	{ "tls-crl", required_argument, NULL, OPT_TLS_CRL },
+	{ "tls-cert", required_argument, NULL, OPT_TLS_CERT },
+	{ "tls-key", required_argument, NULL, OPT_TLS_KEY },
+	{ "tls-verify-peer", no_argument, NULL, OPT_TLS_VERIFY_PEER },
+	{ "tls-psk", required_argument, NULL, OPT_TLS_PSK },
+	{ "tls-priority", required_argument, NULL, OPT_TLS_PRIORITY },
 	{ "print-uri", no_argument, NULL, OPT_PRINT_URI },
 	{ "verbose", no_argument, NULL, 'v' },
 	{ "version", no_argument, NULL, 'V' },
@@ -213,6 +240,26 @@ static const struct value_word sparse_words[] = {
 	{ "status", EXPORT_SPARSE_STATUS },
 	{ "zeroes", EXPORT_SPARSE_ZEROES },
 	{ "off", EXPORT_SPARSE_OFF },
+};
+
+static const struct value_word tls_words[] = {
+	{ "off", TLS_OFF },
+	{ "on", TLS_ON },
+	{ "require", TLS_REQUIRE },
+};
+
+/* Options whose value is a text of TLS, and where it goes. */
+static const struct text {
+	int opt;
+	size_t at; /* of a const char * in struct config */
+} texts[] = {
+	{ OPT_TLS_CERTIFICATES, offsetof(struct config, tls.dir) },
+	{ OPT_TLS_CA, offsetof(struct config, tls.ca) },
+	{ OPT_TLS_CRL, offsetof(struct config, tls.crl) },
+	{ OPT_TLS_CERT, offsetof(struct config, tls.cert) },
+	{ OPT_TLS_KEY, offsetof(struct config, tls.key) },
+	{ OPT_TLS_PSK, offsetof(struct config, tls.psk) },
+	{ OPT_TLS_PRIORITY, offsetof(struct config, tls.priority) },
 };
 
 /* Options whose value is a number from MIN to MAX, and where it goes. */
@@ -292,6 +339,11 @@ option_apply(struct config *config, struct config_names *names, int opt, struct 
 	for (size_t i = 0; i < ARRAY_SIZE(numbers); i++)
 		if (numbers[i].opt == opt)
 			return number_apply(config, &numbers[i], arg, err);
+	for (size_t i = 0; i < ARRAY_SIZE(texts); i++)
+		if (texts[i].opt == opt) {
+			*(const char **)((char *)config + texts[i].at) = arg;
+			return 0;
+		}
 
 	switch (opt) {
 	case 'r':
@@ -369,6 +421,16 @@ option_apply(struct config *config, struct config_names *names, int opt, struct 
 		break;
 	case OPT_KEEPALIVE:
 		ret = keepalive_parse(arg, &config->tcp, err);
+		break;
+	case OPT_TLS:
+		ret = value_word("--tls", arg, tls_words, ARRAY_SIZE(tls_words), &word, err);
+		if (ret == 0) {
+			config->tls_mode = (enum tls_mode)word;
+			config->tls_mode_given = true;
+		}
+		break;
+	case OPT_TLS_VERIFY_PEER:
+		config->tls.verify_peer = true;
 		break;
 	case OPT_PRINT_URI:
 		config->print_uri = true;
@@ -487,6 +549,41 @@ tcp_settle(struct config_tcp *tcp)
 	tcp->user_timeout_s = (unsigned)MIN(s, (uint64_t)LIMIT_UNCONFIRMED_MAX_S);
 }
 
+/* Whoever names credentials wants them used. */
+static int
+tls_settle(struct config *config, struct err *err)
+{
+	bool wanted = tls_wanted(&config->tls);
+
+	if (!config->tls_mode_given)
+		config->tls_mode = wanted ? TLS_REQUIRE : TLS_OFF;
+	if (config->tls_mode == TLS_OFF && (wanted || config->tls.verify_peer))
+		return err_set(err, -EINVAL, "%s",
+			       wanted ? "--tls=off: contradicts the credentials that are named" :
+					"--tls-verify-peer: needs certificates, see "
+					"--tls-certificates");
+	if (config->tls_mode != TLS_OFF && !wanted)
+		return err_set(err, -EINVAL,
+			       "--tls=%s: needs credentials: --tls-certificates=DIR or "
+			       "--tls-psk=FILE",
+			       config->tls_mode == TLS_ON ? "on" : "require");
+	for (unsigned i = 0; i < config->ntargets; i++) {
+		const struct config_target *t = &config->targets[i];
+
+		if (t->tls == TARGET_TLS_REQUIRED && config->tls_mode == TLS_OFF)
+			return err_set(err, -EINVAL,
+				       "target %s: tls=required: needs credentials: "
+				       "--tls-certificates=DIR or --tls-psk=FILE",
+				       t->text);
+		if (t->tls == TARGET_TLS_OPTIONAL && config->tls_mode == TLS_REQUIRE)
+			return err_set(err, -EINVAL,
+				       "target %s: tls=optional: contradicts --tls=require, which "
+				       "credentials alone mean too; it goes with --tls=on",
+				       t->text);
+	}
+	return 0;
+}
+
 int
 config_parse(struct config *config, int argc, char **argv, struct err *err)
 {
@@ -525,7 +622,7 @@ config_parse(struct config *config, int argc, char **argv, struct err *err)
 		if ((ret = config_target_add(config, argv[optind], err)) < 0)
 			return ret;
 	if ((ret = config_targets_settle(config, &names, err)) < 0 ||
-	    (ret = places_settle(config, err)) < 0)
+	    (ret = places_settle(config, err)) < 0 || (ret = tls_settle(config, err)) < 0)
 		return ret;
 	tcp_settle(&config->tcp);
 	return listeners_settle(config, err);

@@ -15,8 +15,12 @@
 #include "blk/dev.h"
 #include "blk/err.h"
 #include "server/export.h"
+#include "server/tls.h"
 
 enum config_action { CONFIG_SERVE, CONFIG_HELP, CONFIG_VERSION };
+
+/* What a TARGET says of itself. */
+enum config_target_tls { TARGET_TLS_AS_ALL, TARGET_TLS_REQUIRED, TARGET_TLS_OPTIONAL };
 
 struct config_target {
 	const char *text; /* as it was given */
@@ -25,6 +29,7 @@ struct config_target {
 	const char *driver;
 	struct dev_prop *props;
 	unsigned nprops;
+	enum config_target_tls tls;
 };
 
 struct config_listen {
@@ -68,6 +73,9 @@ struct config {
 	unsigned handshake_s; /* 0: no limit */
 	unsigned shutdown_s;
 	struct config_tcp tcp;
+	enum tls_mode tls_mode;
+	bool tls_mode_given;
+	struct tls_files tls;
 	bool print_uri;
 	unsigned verbose;
 	void *memory; /* list of owned strings */

@@ -29,6 +29,20 @@
 /* How long handshakes may go on once the server is stopping. */
 #define LIMIT_HANDSHAKE_LINGER_NS LIMIT_MS(1000)
 
+/*
+ * TLS. One message of its handshake, which a peer's certificates make long; how
+ * many of these a chain has, and how long their keys are.
+ */
+#define LIMIT_TLS_MESSAGE_BYTES (64u << 10)
+#define LIMIT_PEER_CHAIN 8u
+#define LIMIT_PEER_KEY_BITS 8192u
+/* A file of certificates, of a key, of users; and how many users. */
+#define LIMIT_CREDENTIAL_BYTES (1u << 20)
+#define LIMIT_PSK_USERS 4096u
+/* Encrypted bytes that one receive may take, and that one send may have. */
+#define LIMIT_TLS_RECEIVE (32u << 10)
+#define LIMIT_TLS_SEND (68u << 10)
+
 /* --- Transmission ----------------------------------------------------------- */
 
 /* Requests of one connection; the Linux client queues as many. */

@@ -579,3 +579,29 @@ listener_peer(int fd, char *text, size_t size)
 	else if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &cred_len) == 0)
 		snprintf(text, size, "unix:pid=%d,uid=%u", (int)cred.pid, (unsigned)cred.uid);
 }
+
+static bool
+is_loopback(const struct sockaddr_storage *addr)
+{
+	const struct in6_addr *v6 = &((const struct sockaddr_in6 *)addr)->sin6_addr;
+
+	if (addr->ss_family == AF_INET6)
+		return IN6_IS_ADDR_LOOPBACK(v6) ||
+		       (IN6_IS_ADDR_V4MAPPED(v6) && v6->s6_addr[12] == 127);
+	return ntohl(((const struct sockaddr_in *)addr)->sin_addr.s_addr) >> 24 == 127;
+}
+
+bool
+listener_beyond_host(const struct listener_set *set)
+{
+	for (unsigned i = 0; i < set->count; i++) {
+		struct sockaddr_storage addr;
+		socklen_t len = sizeof(addr);
+
+		if (set->listeners[i].is_tcp &&
+		    getsockname(set->listeners[i].fd, (struct sockaddr *)&addr, &len) == 0 &&
+		    !is_loopback(&addr))
+			return true;
+	}
+	return false;
+}

@@ -76,6 +76,9 @@ void listener_unlink(const struct listener_set *set);
 /* Writes the URI of an export there, with a newline. */
 void listener_print_uri(const struct listener *listener, const char *export_name, FILE *out);
 
+/* Whether some listener takes clients from other hosts. Context: main. */
+bool listener_beyond_host(const struct listener_set *set);
+
 /* Describes the client behind FD for the log; safe to print. */
 void listener_peer(int fd, char *text, size_t size);
 

@@ -2,8 +2,8 @@
 /*
  * main.c - blkgate from its first line to its last.
  *
- * The path: parse the command line; open the devices; bind the sockets; make
- * the rings; start the workers; accept. After that main's own loop admits
+ * The path: parse the command line; load credentials; open the devices; bind the
+ * sockets; make the rings; start the workers; accept. After that main's own loop admits
  * clients, hands each to the least loaded worker, and waits for a signal.
  * `list` and `probe` are another program's (helper.h), before any of it.
  *
@@ -39,6 +39,7 @@
 #include "server/log.h"
 #include "server/nbd/conn.h"
 #include "server/stats.h"
+#include "server/tls.h"
 #include "server/worker.h"
 
 /* After the shutdown timeout: time for connections to notice. */
@@ -64,6 +65,7 @@ struct server {
 	struct conn_owner conn_owner;
 	struct listener_client clients;
 	uint64_t next_conn;
+	struct tls *tls; /* NULL: off */
 	struct admission admission;
 	struct log_limit refused;
 	struct co_waitq changed; /* shutdown_main() waits: connections, running workers */
@@ -368,6 +370,7 @@ exports_open(struct server *s, struct err *err)
 		exp->sparse = c->sparse;
 		export_set_sizes(exp, &c->sizes);
 		exp->read_only = exp->dev->read_only;
+		exp->tls_required = c->tls_mode == TLS_REQUIRE || t->tls == TARGET_TLS_REQUIRED;
 		exp->clients_max = c->clients_max;
 		backend_init(&exp->backend, exp->name, exp->dev, c->on_error, c->on_error);
 		exp->backend.stopped = backend_stopped;
@@ -439,6 +442,7 @@ server_free(struct server *s)
 		dev_close(s->exports.exports[i].dev);
 	}
 	free(s->exports.exports);
+	tls_put(s->tls);
 	config_release(&s->config);
 	return ret;
 }
@@ -482,6 +486,9 @@ server_open(struct server *s, struct err *err)
 	if (!s->seats)
 		return err_set(err, -ENOMEM, "out of memory");
 
+	if (s->config.tls_mode != TLS_OFF &&
+	    ((ret = tls_init(err)) < 0 || (ret = tls_load(&s->tls, &s->config.tls, err)) < 0))
+		return ret;
 	if ((ret = exports_open(s, err)) < 0)
 		return ret;
 	signals_hold(s);
@@ -524,6 +531,8 @@ server_start(struct server *s, struct err *err)
 	s->conn_owner = (struct conn_owner){
 		.loop = s->loop,
 		.handshake_ns = LIMIT_MS(1000) * s->config.handshake_s,
+		.tls_mode = s->config.tls_mode,
+		.tls = s->tls,
 		.negotiated = conn_negotiated,
 		.closed = conn_closed,
 	};
@@ -615,6 +624,24 @@ limits_log(const struct server *s)
 		  (unsigned long long)payload_per_worker(s));
 }
 
+/* What goes over the network in clear, although somebody may think otherwise. */
+static void
+warn_of_clear(const struct server *s)
+{
+	char quoted[LOG_QUOTE_MAX];
+
+	for (unsigned e = 0; e < s->exports.count && s->tls; e++) {
+		const struct export *exp = &s->exports.exports[e];
+
+		if (!exp->tls_required)
+			log_warning("export is to be had without TLS, too export=%s",
+				    log_quote(quoted, exp->name, strlen(exp->name)));
+	}
+	if (!s->tls && listener_beyond_host(&s->listeners))
+		log_warning("no TLS: whoever reaches the server reads and writes the exports, and "
+			    "so does who listens on the way; see --tls-certificates");
+}
+
 static void
 announce(const struct server *s)
 {
@@ -637,6 +664,7 @@ announce(const struct server *s)
 		  s->config.single ? 0 : s->config.connections_max);
 	if (s->config.cache == DEV_CACHE_UNSAFE)
 		log_warning("cache=unsafe: flushes do nothing, a crash of the host loses data");
+	warn_of_clear(s);
 	if (s->config.default_listen)
 		log_info("no listener was named: serving this host only, see --bind and --socket");
 	if (!s->config.single)

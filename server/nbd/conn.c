@@ -471,6 +471,7 @@ conn_main(void *arg)
 	} else {
 		log_end(conn, "handshake", ret);
 	}
+	chan_co_goodbye(&conn->chan);
 	/* It is we who end it: the client may be sending, and has replies to read. */
 	if (ret == -EMSGSIZE || ret == -ESHUTDOWN)
 		chan_co_linger(&conn->chan);
@@ -515,6 +516,8 @@ conn_new(struct conn **connp, uint64_t id, int rfd, int wfd, const char *peer,
 	conn->owner = owner;
 	conn->worker = worker;
 	conn->exports = exports;
+	conn->tls_mode = owner->tls_mode;
+	conn->tls = tls_get(owner->tls);
 	conn->client.gone = client_gone;
 	conn->session.drain = session_drain;
 	conn->session.abort = session_abort;
@@ -542,6 +545,7 @@ conn_start(struct conn *conn)
 void
 conn_free(struct conn *conn)
 {
+	tls_put(conn->tls);
 	free(conn->slots);
 	free(conn);
 }

@@ -25,6 +25,7 @@
 #include "server/export.h"
 #include "server/limits.h"
 #include "server/log.h"
+#include "server/tls.h"
 #include "server/worker.h"
 
 #define CONN_PEER_MAX 96
@@ -34,6 +35,8 @@ struct conn;
 struct conn_owner {
 	struct loop *loop;
 	uint64_t handshake_ns; /* how long a handshake may last in all; 0: no limit */
+	enum tls_mode tls_mode;
+	struct tls *tls; /* for who comes next, who has a reference of its own; NULL: off */
 	void (*negotiated)(struct conn_owner *owner, struct conn *conn);
 	void (*closed)(struct conn_owner *owner, struct conn *conn);
 };
@@ -54,6 +57,8 @@ struct conn {
 	struct conn_owner *owner;
 	struct worker *worker;
 	const struct export_set *exports;
+	enum tls_mode tls_mode;
+	struct tls *tls; /* what STARTTLS has to offer; NULL: nothing */
 
 	/* The worker's, all of the rest. */
 	struct chan chan;

@@ -137,10 +137,46 @@ handshake_co_name(struct handshake *h, struct wire *wire)
 	return len;
 }
 
+bool
+handshake_needs_tls(const struct handshake *h)
+{
+	return h->conn->tls_mode == TLS_REQUIRE && !h->conn->chan.tls;
+}
+
+bool
+handshake_sees(const struct handshake *h, const struct export *exp)
+{
+	return h->conn->chan.tls || !exp->tls_required;
+}
+
+struct export *
+handshake_lookup(const struct handshake *h, uint32_t len)
+{
+	struct export *exp = export_find(h->conn->exports, h->name, len);
+
+	return exp && handshake_sees(h, exp) ? exp : NULL;
+}
+
+/*
+ * The answer for a name that is not there. Where some exports are to be had with TLS
+ * only it may be one of them, so INFO and GO say the same of all.
+ */
+static int co_fn
+answer_unknown(struct handshake *h, uint32_t len)
+{
+	char quoted[LOG_QUOTE_MAX];
+	bool asks = h->opt.number == NBD_OPT_INFO || h->opt.number == NBD_OPT_GO;
+
+	log_quote(quoted, h->name, len);
+	if (asks && h->conn->tls_mode == TLS_ON && !h->conn->chan.tls)
+		return handshake_co_error(h, NBD_REP_ERR_TLS_REQD,
+					  "there is no export %s without TLS", quoted);
+	return handshake_co_error(h, NBD_REP_ERR_UNKNOWN, "there is no export %s", quoted);
+}
+
 struct export *
 handshake_co_find(struct handshake *h, uint32_t len, int *ret)
 {
-	char quoted[LOG_QUOTE_MAX];
 	struct export *exp;
 
 	if (len > LIMIT_STRING_BYTES) {
@@ -154,10 +190,9 @@ handshake_co_find(struct handshake *h, uint32_t len, int *ret)
 					  "the export name is not UTF-8 without NUL");
 		return NULL;
 	}
-	exp = export_find(h->conn->exports, h->name, len);
+	exp = handshake_lookup(h, len);
 	if (!exp)
-		*ret = handshake_co_error(h, NBD_REP_ERR_UNKNOWN, "there is no export %s",
-					  log_quote(quoted, h->name, len));
+		*ret = answer_unknown(h, len);
 	return exp;
 }
 
@@ -207,18 +242,6 @@ opt_co_abort(struct handshake *h)
 }
 
 static int co_fn
-opt_co_starttls(struct handshake *h)
-{
-	int ret = drain(h);
-
-	if (ret < 0)
-		return ret;
-	if (h->opt.len > 0)
-		return handshake_co_error(h, NBD_REP_ERR_INVALID, "STARTTLS takes no data");
-	return handshake_co_error(h, NBD_REP_ERR_PLATFORM, "this server is built without TLS");
-}
-
-static int co_fn
 opt_co_unsupported(struct handshake *h)
 {
 	int ret = drain(h);
@@ -229,11 +252,30 @@ opt_co_unsupported(struct handshake *h)
 				  h->opt.number, nbd_opt_name(h->opt.number));
 }
 
+/* Any option but those that may come before TLS. */
+static int co_fn
+require_tls(struct handshake *h)
+{
+	int ret;
+
+	if (h->opt.number == NBD_OPT_EXPORT_NAME) {
+		conn_log_handshake(h->conn, "export refused, EXPORT_NAME came without TLS");
+		h->conn->end_logged = true;
+		return -EACCES;
+	}
+	ret = drain(h);
+	return ret < 0 ? ret :
+			 handshake_co_error(h, NBD_REP_ERR_TLS_REQD, "STARTTLS has to come first");
+}
+
 static int co_fn
 dispatch(struct handshake *h)
 {
 	int ret;
 
+	if (h->fixed && handshake_needs_tls(h) && h->opt.number != NBD_OPT_ABORT &&
+	    h->opt.number != NBD_OPT_STARTTLS)
+		return require_tls(h);
 	if (worker_draining(h->conn->worker) && h->opt.number != NBD_OPT_ABORT) {
 		ret = drain(h);
 		if (ret < 0 || h->opt.number == NBD_OPT_EXPORT_NAME)

@@ -73,6 +73,18 @@ uint16_t handshake_tflags(const struct handshake *h, const struct export *exp);
 uint32_t handshake_contexts(const struct handshake *h, const struct export *exp);
 
 /*
+ * The export of a name as this client is to see it: NULL if there is none, or none
+ * that it may see as it is connected now. LEN bytes of h->name.
+ */
+struct export *handshake_lookup(const struct handshake *h, uint32_t len);
+
+/* Whether LIST has EXP for this client. */
+bool handshake_sees(const struct handshake *h, const struct export *exp);
+
+/* TLS must come before anything else that this client may want. */
+bool handshake_needs_tls(const struct handshake *h);
+
+/*
  * Forgets whatever options have agreed on. What was said in clear must not count
  * once TLS is up.
  */
@@ -82,8 +94,8 @@ void handshake_forget(struct handshake *h);
 uint32_t handshake_co_name(struct handshake *h, struct wire *wire) co_fn;
 
 /*
- * The export of a name of LEN bytes that was read so; or NULL, and ERR_INVALID or
- * ERR_UNKNOWN has been answered with *RET as the result.
+ * The export of a name of LEN bytes that was read so; or NULL, and ERR_INVALID,
+ * ERR_TLS_REQD or ERR_UNKNOWN has been answered with *RET as the result.
  */
 struct export *handshake_co_find(struct handshake *h, uint32_t len, int *ret) co_fn;
 
@@ -93,6 +105,7 @@ struct export *handshake_co_find(struct handshake *h, uint32_t len, int *ret) co
  */
 int opt_co_export_name(struct handshake *h) co_fn;
 int opt_co_list(struct handshake *h) co_fn;
+int opt_co_starttls(struct handshake *h) co_fn;
 int opt_co_info_or_go(struct handshake *h) co_fn;
 int opt_co_structured_reply(struct handshake *h) co_fn;
 int opt_co_extended_headers(struct handshake *h) co_fn;

@@ -54,7 +54,7 @@ opt_co_export_name(struct handshake *h)
 	if (!nbd_string_ok(h->name, len))
 		return refuse(h, len, "the name is not UTF-8 without NUL");
 	h->asked_sizes = false;
-	exp = export_find(h->conn->exports, h->name, len);
+	exp = handshake_needs_tls(h) ? NULL : handshake_lookup(h, len);
 	if (!exp)
 		return refuse(h, len, "there is no such export");
 	ret = handshake_choose(h, exp, &err);

@@ -35,6 +35,8 @@ opt_co_list(struct handshake *h)
 	if (h->opt.len > 0)
 		return handshake_co_error(h, NBD_REP_ERR_INVALID, "LIST takes no data");
 	for (unsigned i = 0; i < set->count; i++) {
+		if (!handshake_sees(h, &set->exports[i]))
+			continue;
 		ret = list_item(h, &set->exports[i]);
 		if (ret < 0)
 			return ret;

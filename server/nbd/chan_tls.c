@@ -270,6 +270,8 @@ explain_certificate(struct chan_tls *tls)
 		return;
 	snprintf(tls->text, sizeof(tls->text), "%s", (const char *)words.data);
 	gnutls_free(words.data);
+	for (size_t n = strlen(tls->text); n > 0 && tls->text[n - 1] == ' '; n--)
+		tls->text[n - 1] = '\0';
 }
 
 const char *

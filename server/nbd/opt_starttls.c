@@ -8,7 +8,6 @@
  * Source: NBD protocol, NBD_OPT_STARTTLS, "TLS support".
  */
 #include <errno.h>
-#include <string.h>
 
 #include "chan_tls.h"
 #include "handshake.h"
@@ -26,14 +25,11 @@ static int
 failed(struct handshake *h, int ret)
 {
 	struct chan *chan = &h->conn->chan;
-	char quoted[LOG_QUOTE_MAX];
-	const char *text;
 
 	if (ret != -EPROTO || !chan->tls)
 		return ret;
-	text = chan_tls_text(chan->tls);
-	conn_log_handshake(h->conn, "TLS handshake failed reason=%s",
-			   log_quote(quoted, text, strlen(text)));
+	conn_log_handshake(h->conn, "TLS handshake failed reason=\"%s\"",
+			   chan_tls_text(chan->tls));
 	h->conn->end_logged = true;
 	return ret;
 }

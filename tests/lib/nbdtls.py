@@ -108,6 +108,9 @@ class TlsConn(nbdraw.Conn):
             except ssl.SSLWantReadError:
                 self.flush()
                 self.feed()
+            except ssl.SSLZeroReturnError:
+                self.clean_end = True           # and so does this, if we said it, too
+                return b""
             except ssl.SSLEOFError:
                 return b""
 

@@ -392,6 +392,8 @@ chan_co_starttls(struct chan *chan, struct tls *credentials)
 		ret = send_output(chan);
 		if (step != -EAGAIN || ret < 0)
 			return step < 0 ? step : ret;
+		if (chan_tls_has_input(chan->tls))
+			continue; /* there was no room for an answer to it */
 		room = chan_tls_room(chan->tls);
 		ret = receive_wire(chan, &room, 1, CHAN_INSIDE);
 		if (ret < 0)

@@ -11,7 +11,8 @@
  * GnuTLS encrypts and push()es them into the output buffer.
  *
  * Invariants:
- * I1. When GnuTLS wants more the input buffer is empty: pull() has given it all.
+ * I1. When GnuTLS wants more although it has not taken all of the input buffer, it
+ *     has dealt with a part (a record that completes nothing), and is called again.
  * I2. A record is begun only when the output buffer has room for it, so a push()
  *     never fails in the middle of one; in a handshake it may, and that is repeated.
  */
@@ -84,10 +85,16 @@ push(gnutls_transport_ptr_t arg, const void *data, size_t len)
 
 /* --- Input and output ----------------------------------------------------------- */
 
+bool
+chan_tls_has_input(const struct chan_tls *tls)
+{
+	return tls->in_begin < tls->in_end;
+}
+
 struct iovec
 chan_tls_room(struct chan_tls *tls)
 {
-	invariant(tls->in_begin == tls->in_end); /* I1 */
+	invariant(tls->in_begin == tls->in_end);
 	return (struct iovec){ tls->in, sizeof(tls->in) };
 }
 
@@ -117,12 +124,19 @@ chan_tls_sent(struct chan_tls *tls, size_t len)
 
 /* --- Handshake ------------------------------------------------------------------ */
 
-/* Not at fault, and not the end: it is to be tried again. */
+/* Not at fault, and not the end: it is to be tried again, perhaps with more input. */
 static bool
-is_passing(int ret)
+is_passing(ssize_t ret)
 {
-	return ret == GNUTLS_E_INTERRUPTED || ret == GNUTLS_E_WARNING_ALERT_RECEIVED ||
-	       ret == GNUTLS_E_GOT_APPLICATION_DATA;
+	return ret == GNUTLS_E_AGAIN || ret == GNUTLS_E_INTERRUPTED ||
+	       ret == GNUTLS_E_WARNING_ALERT_RECEIVED || ret == GNUTLS_E_GOT_APPLICATION_DATA;
+}
+
+/* Whether there is input left, of which some was taken since it began at BEFORE: I1. */
+static bool
+goes_on(const struct chan_tls *tls, size_t before)
+{
+	return tls->in_begin > before && tls->in_begin < tls->in_end;
 }
 
 static int
@@ -135,12 +149,16 @@ failed(struct chan_tls *tls, int ret)
 int
 chan_tls_handshake(struct chan_tls *tls)
 {
+	size_t before;
 	int ret;
 
-	do
+	do {
+		before = tls->in_begin;
 		ret = gnutls_handshake(tls->session);
-	while (is_passing(ret) && tls->in_begin < tls->in_end);
-	if (ret == GNUTLS_E_AGAIN || is_passing(ret))
+	} while (is_passing(ret) && goes_on(tls, before));
+	if (is_passing(ret) && chan_tls_has_input(tls) && tls->out_begin == tls->out_end)
+		ret = GNUTLS_E_INTERNAL_ERROR; /* UNTESTED: it neither takes nor gives */
+	if (is_passing(ret))
 		return -EAGAIN;
 	if (ret < 0) {
 		(void)gnutls_alert_send_appropriate(tls->session, ret);
@@ -156,14 +174,16 @@ chan_tls_handshake(struct chan_tls *tls)
 static ssize_t
 read_some(struct chan_tls *tls, void *buf, size_t len)
 {
+	size_t before;
 	ssize_t n;
 
-	do
+	do {
+		before = tls->in_begin;
 		n = gnutls_record_recv(tls->session, buf, len);
-	while (n < 0 && is_passing((int)n));
+	} while (is_passing(n) && goes_on(tls, before));
 	if (n > 0)
 		return n;
-	if (n == GNUTLS_E_AGAIN)
+	if (is_passing(n) && tls->in_begin == tls->in_end)
 		return -EAGAIN;
 	/* A client may not begin a new handshake: GNUTLS_E_REHANDSHAKE, too, is the end. */
 	return n == 0 ? -ENODATA : failed(tls, (int)n);

@@ -25,7 +25,10 @@ struct chan_tls;
 int chan_tls_new(struct chan_tls **tlsp, struct tls *tls);
 void chan_tls_free(struct chan_tls *tls); /* NULL is fine */
 
-/* Where what the peer sends next goes, and how much of it. */
+/* Whether some of what was received has not been looked at. */
+bool chan_tls_has_input(const struct chan_tls *tls);
+
+/* Where what the peer sends next goes, and how much of it. Invariant: no input is left. */
 struct iovec chan_tls_room(struct chan_tls *tls);
 void chan_tls_received(struct chan_tls *tls, size_t len);
 

@@ -547,15 +547,16 @@ print_escaped(const char *text, const char *keep, FILE *out)
 }
 
 void
-listener_print_uri(const struct listener *l, const char *export_name, FILE *out)
+listener_print_uri(const struct listener *l, const char *export_name, bool tls, FILE *out)
 {
+	fputs(tls ? "nbds" : "nbd", out);
 	if (l->is_tcp) {
-		fprintf(out, "nbd://%s", l->name);
+		fprintf(out, "://%s", l->name);
 		if (*export_name)
 			putc('/', out);
 		print_escaped(export_name, "", out);
 	} else {
-		fputs("nbd+unix:///", out);
+		fputs("+unix:///", out);
 		print_escaped(export_name, "", out);
 		fputs("?socket=", out);
 		print_escaped(l->name, "/", out);

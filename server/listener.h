@@ -74,7 +74,8 @@ void listener_close(struct listener_set *set);
 void listener_unlink(const struct listener_set *set);
 
 /* Writes the URI of an export there, with a newline. */
-void listener_print_uri(const struct listener *listener, const char *export_name, FILE *out);
+void listener_print_uri(const struct listener *listener, const char *export_name, bool tls,
+			FILE *out);
 
 /* Whether some listener takes clients from other hosts. Context: main. */
 bool listener_beyond_host(const struct listener_set *set);

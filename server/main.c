@@ -594,7 +594,8 @@ print_uris(const struct server *s)
 	for (unsigned l = 0; out && l < s->listeners.count; l++)
 		for (unsigned e = 0; e < s->exports.count; e++)
 			listener_print_uri(&s->listeners.listeners[l],
-					   s->exports.exports[e].name, out);
+					   s->exports.exports[e].name,
+					   s->exports.exports[e].tls_required, out);
 	if (out && fclose(out) == 0)
 		print_text(s, text, len);
 	else

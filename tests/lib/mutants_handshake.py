@@ -69,9 +69,43 @@ MUTANTS = {
                                   "server/nbd/wire.c", [
         ("\tif (wire->error == 0 && wire->left > 0) {\n", "\tif (false) {\n")]),
     "starttls-not-drained": ("options test_OP_3_data_of_refused_options@pair",
-                             "server/nbd/handshake.c", [
-        ("opt_co_starttls(struct handshake *h)\n{\n\tint ret = drain(h);\n",
-         "opt_co_starttls(struct handshake *h)\n{\n\tint ret = 0;\n")]),
+                             "server/nbd/opt_starttls.c", [
+        ("\tint ret = chan_co_skip(&conn->chan, h->opt.len);\n", "\tint ret = 0;\n")]),
+
+    # --- TLS ---
+    "required-of-none": ("starttls test_TLS_4_forced@tls", "server/nbd/handshake.c", [
+        ("h->conn->tls_mode == TLS_REQUIRE && !h->conn->chan.tls;",
+         "false && h->conn->tls_mode == TLS_REQUIRE;")]),
+    "export-name-in-clear": ("starttls test_TLS_4_export_name@tls", "server/nbd/handshake.c", [
+        ("\tif (h->fixed && handshake_needs_tls(h) &&", "\tif (false && handshake_needs_tls(h) &&")]),
+    "no-abort-before-tls": ("starttls test_AB_2_before_tls@tls", "server/nbd/handshake.c", [
+        ("handshake_needs_tls(h) && h->opt.number != NBD_OPT_ABORT &&\n",
+         "handshake_needs_tls(h) &&\n")]),
+    "refused-not-skipped": ("starttls test_SP_5_each_option_has_its_own@tls",
+                            "server/nbd/handshake.c", [
+        ("\tret = drain(h);\n\treturn ret < 0 ? ret :\n\t\t\t "
+         "handshake_co_error(h, NBD_REP_ERR_TLS_REQD,",
+         "\tret = 0;\n\treturn ret < 0 ? ret :\n\t\t\t "
+         "handshake_co_error(h, NBD_REP_ERR_TLS_REQD,")]),
+    "hidden-exports-told": ("starttls test_TLS_5_selective@tls", "server/nbd/handshake.c", [
+        ("return h->conn->chan.tls || !exp->tls_required;", "return exp != NULL;")]),
+    "starttls-with-data": ("starttls test_TLS_6_with_data@tls", "server/nbd/opt_starttls.c", [
+        ("\tif (h->opt.len > 0)\n", NEVER)]),
+    "nothing-forgotten": ("starttls test_TLS_8_forgets@tls", "server/nbd/opt_starttls.c", [
+        ("\thandshake_forget(h);\n", "")]),
+    "framing-not-forgotten": ("starttls test_XH_11_extended_headers@tls",
+                              "server/nbd/opt_starttls.c", [
+        ("\thandshake_forget(h);\n", "\tconn->agreed.contexts = 0;\n")]),
+    "clear-bytes-behind-starttls": ("starttls test_SP_4_options_that_wait@tls",
+                                    "server/nbd/opt_starttls.c", [
+        ("\tif (chan_has_ahead(&conn->chan))\n\t\treturn too_early(h);\n",
+         "\tif (chan_has_ahead(&conn->chan))\n\t\treturn HANDSHAKE_NEXT;\n")]),
+    "no-goodbye": ("starttls test_TLS_11_goodbye@tls", "server/nbd/conn.c", [
+        ("\tchan_co_goodbye(&conn->chan);\n", "")]),
+    "cut-off-is-fine": ("starttls test_TLS_11_cut_off@tls", "server/nbd/chan.c", [
+        ("\t\t/* Who ends it without a word may not be the peer. */\n\t\tif (ret < 0)\n"
+         "\t\t\treturn ret == -ENODATA ? -ECONNRESET : ret;\n",
+         "\t\tif (ret < 0)\n\t\t\treturn ret;\n")]),
     "long-options-refused": ("options test_OP_3_longest@pair", "server/nbd/handshake.c", [
         ("\tif (h->opt.len > LIMIT_OPTION_BYTES) {\n",
          "\tif (h->opt.len >= LIMIT_OPTION_BYTES) {\n")]),

@@ -252,18 +252,12 @@ opt_co_unsupported(struct handshake *h)
 				  h->opt.number, nbd_opt_name(h->opt.number));
 }
 
-/* Any option but those that may come before TLS. */
+/* Any option but those that may come before TLS, and EXPORT_NAME, which has no answer. */
 static int co_fn
 require_tls(struct handshake *h)
 {
-	int ret;
+	int ret = drain(h);
 
-	if (h->opt.number == NBD_OPT_EXPORT_NAME) {
-		conn_log_handshake(h->conn, "export refused, EXPORT_NAME came without TLS");
-		h->conn->end_logged = true;
-		return -EACCES;
-	}
-	ret = drain(h);
 	return ret < 0 ? ret :
 			 handshake_co_error(h, NBD_REP_ERR_TLS_REQD, "STARTTLS has to come first");
 }
@@ -274,7 +268,7 @@ dispatch(struct handshake *h)
 	int ret;
 
 	if (h->fixed && handshake_needs_tls(h) && h->opt.number != NBD_OPT_ABORT &&
-	    h->opt.number != NBD_OPT_STARTTLS)
+	    h->opt.number != NBD_OPT_STARTTLS && h->opt.number != NBD_OPT_EXPORT_NAME)
 		return require_tls(h);
 	if (worker_draining(h->conn->worker) && h->opt.number != NBD_OPT_ABORT) {
 		ret = drain(h);

@@ -54,9 +54,11 @@ opt_co_export_name(struct handshake *h)
 	if (!nbd_string_ok(h->name, len))
 		return refuse(h, len, "the name is not UTF-8 without NUL");
 	h->asked_sizes = false;
-	exp = handshake_needs_tls(h) ? NULL : handshake_lookup(h, len);
+	exp = handshake_lookup(h, len);
 	if (!exp)
-		return refuse(h, len, "there is no such export");
+		return refuse(h, len, h->conn->tls && !h->conn->chan.tls ?
+					      "there is no such export without TLS" :
+					      "there is no such export");
 	ret = handshake_choose(h, exp, &err);
 	if (ret < 0)
 		return refuse(h, len, err.text);

@@ -77,7 +77,7 @@ MUTANTS = {
         ("h->conn->tls_mode == TLS_REQUIRE && !h->conn->chan.tls;",
          "false && h->conn->tls_mode == TLS_REQUIRE;")]),
     "export-name-in-clear": ("starttls test_TLS_4_export_name@tls", "server/nbd/handshake.c", [
-        ("\tif (h->fixed && handshake_needs_tls(h) &&", "\tif (false && handshake_needs_tls(h) &&")]),
+        ("\treturn exp && handshake_sees(h, exp) ? exp : NULL;\n", "\treturn exp;\n")]),
     "no-abort-before-tls": ("starttls test_AB_2_before_tls@tls", "server/nbd/handshake.c", [
         ("handshake_needs_tls(h) && h->opt.number != NBD_OPT_ABORT &&\n",
          "handshake_needs_tls(h) &&\n")]),

@@ -16,6 +16,8 @@ from nbdraw import GUARD, OPT_STARTTLS, REP_ACK
 def client_context(directory=None, versions=(ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3)):
     """Trusts the CA of the directory, and shows the client certificate in it, if there is one."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    # Or an end without a goodbye would look like one with it.
+    context.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF
     context.minimum_version, context.maximum_version = versions[0], versions[-1]
     if directory is None:
         context.check_hostname = False

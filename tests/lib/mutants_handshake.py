@@ -83,9 +83,9 @@ MUTANTS = {
          "handshake_needs_tls(h) &&\n")]),
     "refused-not-skipped": ("starttls test_SP_5_each_option_has_its_own@tls",
                             "server/nbd/handshake.c", [
-        ("\tret = drain(h);\n\treturn ret < 0 ? ret :\n\t\t\t "
+        ("\tint ret = drain(h);\n\n\treturn ret < 0 ? ret :\n\t\t\t "
          "handshake_co_error(h, NBD_REP_ERR_TLS_REQD,",
-         "\tret = 0;\n\treturn ret < 0 ? ret :\n\t\t\t "
+         "\tint ret = 0;\n\n\treturn ret < 0 ? ret :\n\t\t\t "
          "handshake_co_error(h, NBD_REP_ERR_TLS_REQD,")]),
     "hidden-exports-told": ("starttls test_TLS_5_selective@tls", "server/nbd/handshake.c", [
         ("return h->conn->chan.tls || !exp->tls_required;", "return exp != NULL;")]),

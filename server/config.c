@@ -52,6 +52,10 @@ const char config_usage[] =
 	"                             unix socket, may be repeated; - for a private one\n"
 	"      --socket-mode MODE     its permissions, octal (0600)\n"
 	"      --single               serve one connection on standard input and output\n"
+	"      --access FILE          rules about which client may do what with which export\n"
+	"      --allow RULE           one such rule, before those of the file: RIGHT CLIENT\n"
+	"                             on EXPORT, such as 'read any on *'; may be repeated\n"
+	"      --deny RULE            the same with the right none, and without the word\n"
 	"  -e, --shared N             clients per export (no limit)\n"
 	"      --max-connections N    connections in all (100)\n"
 	"      --max-handshakes N     of these, still negotiating (half of them)\n"
@@ -116,6 +120,23 @@ unix_add(struct config *config, const char *path, struct err *err)
 	return listen_add(config, (struct config_listen){ .unix_path = path }, err);
 }
 
+static int
+rule_add(struct config *config, const char *text, bool is_deny, struct err *err)
+{
+	struct access_source *source = &config->access;
+	struct access_line *lines;
+
+	if (source->nlines == LIMIT_ACCESS_RULES)
+		return err_set(err, -EINVAL, "--allow, --deny: at most %u rules",
+			       LIMIT_ACCESS_RULES);
+	lines = realloc(config->access_lines, (source->nlines + 1) * sizeof(*lines));
+	if (!lines)
+		return err_set(err, -ENOMEM, "out of memory");
+	lines[source->nlines++] = (struct access_line){ .is_deny = is_deny, .text = text };
+	source->lines = config->access_lines = lines;
+	return 0;
+}
+
 /* --- Options ---------------------------------------------------------------- */
 
 enum {
@@ -138,6 +159,9 @@ enum {
 	OPT_POLL,
 	OPT_SHUTDOWN_TIMEOUT,
 	OPT_PRINT_URI,
+	OPT_ACCESS,
+	OPT_ALLOW,
+	OPT_DENY,
 };
 
 /* Other servers' names for the same thing are accepted as well. */
@@ -162,6 +186,9 @@ static const struct option options[] = {
 	{ "unix", required_argument, NULL, 'U' },
 	{ "socket-mode", required_argument, NULL, OPT_SOCKET_MODE },
 	{ "single", no_argument, NULL, OPT_SINGLE },
+	{ "access", required_argument, NULL, OPT_ACCESS },
+	{ "allow", required_argument, NULL, OPT_ALLOW },
+	{ "deny", required_argument, NULL, OPT_DENY },
 	{ "shared", required_argument, NULL, 'e' },
 	{ "max-connections", required_argument, NULL, OPT_MAX_CONNECTIONS },
 	{ "max-handshakes", required_argument, NULL, OPT_MAX_HANDSHAKES },
@@ -370,6 +397,13 @@ option_apply(struct config *config, struct config_names *names, int opt, struct 
 	case OPT_KEEPALIVE:
 		ret = keepalive_parse(arg, &config->tcp, err);
 		break;
+	case OPT_ACCESS:
+		config->access.path = arg;
+		break;
+	case OPT_ALLOW:
+	case OPT_DENY:
+		ret = rule_add(config, arg, opt == OPT_DENY, err);
+		break;
 	case OPT_PRINT_URI:
 		config->print_uri = true;
 		break;
@@ -487,6 +521,32 @@ tcp_settle(struct config_tcp *tcp)
 	tcp->user_timeout_s = (unsigned)MIN(s, (uint64_t)LIMIT_UNCONFIRMED_MAX_S);
 }
 
+/* Rules name exports; those of the command line are tried here, before anything else. */
+static int
+access_settle(struct config *config, struct err *err)
+{
+	struct access_source lines;
+	struct access *access;
+	const char **names;
+	int ret;
+
+	if (!config_has_access(config))
+		return 0;
+	names = calloc(config->ntargets, sizeof(*names));
+	if (!names)
+		return err_set(err, -ENOMEM, "out of memory");
+	for (unsigned i = 0; i < config->ntargets; i++)
+		names[i] = config->targets[i].name;
+	config->access.exports = config->access_exports = names;
+	config->access.nexports = config->ntargets;
+	lines = config->access;
+	lines.path = NULL;
+	ret = access_load(&access, &lines, err);
+	if (ret == 0)
+		access_free(access);
+	return ret;
+}
+
 int
 config_parse(struct config *config, int argc, char **argv, struct err *err)
 {
@@ -525,7 +585,8 @@ config_parse(struct config *config, int argc, char **argv, struct err *err)
 		if ((ret = config_target_add(config, argv[optind], err)) < 0)
 			return ret;
 	if ((ret = config_targets_settle(config, &names, err)) < 0 ||
-	    (ret = places_settle(config, err)) < 0)
+	    (ret = places_settle(config, err)) < 0 ||
+	    (ret = access_settle(config, err)) < 0)
 		return ret;
 	tcp_settle(&config->tcp);
 	return listeners_settle(config, err);
@@ -536,4 +597,6 @@ config_release(struct config *config)
 {
 	config_targets_release(config);
 	free(config->listens);
+	free(config->access_lines);
+	free(config->access_exports);
 }

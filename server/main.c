@@ -32,6 +32,7 @@
 #include "server/config.h"
 #include "server/export.h"
 #include "server/fds.h"
+#include "server/gate.h"
 #include "server/helper.h"
 #include "server/hint.h"
 #include "server/limits.h"
@@ -56,6 +57,7 @@ struct seat {
 struct server {
 	struct config config;
 	struct export_set exports;
+	struct gate *gate; /* the one in force */
 	struct listener_set listeners;
 	struct seat *seats;
 	unsigned nseats;
@@ -102,18 +104,25 @@ static int loop_fn
 conn_begin(struct server *s, int rfd, int wfd)
 {
 	struct seat *seat = least_loaded(s);
+	struct access_peer who = { 0 };
 	char peer[CONN_PEER_MAX];
 	struct conn *conn;
-	int ret;
+	int ret = 0;
 
 	listener_peer(rfd, peer, sizeof(peer));
-	ret = conn_new(&conn, ++s->next_conn, rfd, wfd, peer, seat->worker, &s->exports,
-		       &s->conn_owner);
+	if (s->gate->access)
+		ret = listener_identify(rfd, &who);
+	if (ret == 0)
+		ret = conn_new(&conn, ++s->next_conn, rfd, wfd, peer, seat->worker, &s->exports,
+			       &s->conn_owner);
 	if (ret < 0) {
+		access_peer_release(&who);
 		log_limited(&s->refused, LOG_ERROR, "connection refused peer=%s error=\"%s\"", peer,
 			    strerror(-ret));
 		return ret;
 	}
+	conn->gate = gate_get(s->gate);
+	conn->who = who;
 	admission_enter(&s->admission);
 	seat->conns++;
 	conn_start(conn);
@@ -273,6 +282,22 @@ backends_resume(struct server *s)
 
 /* --- Signals ----------------------------------------------------------------- */
 
+/* All of the new, or nothing of it. */
+static void
+reload(struct server *s)
+{
+	static struct err err; /* of main alone */
+	struct gate *gate;
+
+	if (gate_open(&gate, &s->config, &err) < 0) {
+		log_error("cannot reload, what was in force stays so: %s", err.text);
+		return;
+	}
+	gate_put(s->gate);
+	s->gate = gate;
+	log_info("reloaded rules=%u", access_count(gate->access));
+}
+
 static void loop_fn
 signal_stop(struct server *s, uint32_t signo)
 {
@@ -301,6 +326,8 @@ signal_readable(struct loop_watch *watch)
 			stats_log(&s->exports);
 		else if (info.ssi_signo == SIGUSR2)
 			backends_resume(s);
+		else if (info.ssi_signo == SIGHUP && s->config.access.path && !s->stopping)
+			reload(s);
 		else
 			signal_stop(s, info.ssi_signo);
 	}
@@ -439,6 +466,7 @@ server_free(struct server *s)
 		dev_close(s->exports.exports[i].dev);
 	}
 	free(s->exports.exports);
+	gate_put(s->gate);
 	config_release(&s->config);
 	return ret;
 }
@@ -462,8 +490,8 @@ signals_hold(struct server *s)
 	sigaddset(&s->signals, SIGTERM);
 	sigaddset(&s->signals, SIGINT);
 	signals_harmless(&s->signals);
-	/* The terminal is gone; nothing can be reloaded yet. But nohup(1) means it. */
-	if (signal(SIGHUP, SIG_DFL) == SIG_IGN)
+	/* The terminal is gone, if there is nothing to reload. But nohup(1) means it. */
+	if (signal(SIGHUP, SIG_DFL) == SIG_IGN && !s->config.access.path)
 		signal(SIGHUP, SIG_IGN);
 	else
 		sigaddset(&s->signals, SIGHUP);
@@ -482,7 +510,7 @@ server_open(struct server *s, struct err *err)
 	if (!s->seats)
 		return err_set(err, -ENOMEM, "out of memory");
 
-	if ((ret = exports_open(s, err)) < 0)
+	if ((ret = gate_open(&s->gate, &s->config, err)) < 0 || (ret = exports_open(s, err)) < 0)
 		return ret;
 	signals_hold(s);
 	if ((ret = listener_open(&s->listeners, &s->config, err)) < 0 ||

@@ -542,6 +542,8 @@ conn_start(struct conn *conn)
 void
 conn_free(struct conn *conn)
 {
+	gate_put(conn->gate);
+	access_peer_release(&conn->who);
 	free(conn->slots);
 	free(conn);
 }

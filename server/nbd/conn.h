@@ -23,6 +23,7 @@
 #include "chan.h"
 #include "request.h"
 #include "server/export.h"
+#include "server/gate.h"
 #include "server/limits.h"
 #include "server/log.h"
 #include "server/worker.h"
@@ -54,8 +55,10 @@ struct conn {
 	struct conn_owner *owner;
 	struct worker *worker;
 	const struct export_set *exports;
+	struct gate *gate; /* a reference that the connection owns; or NULL: nobody is kept out */
 
 	/* The worker's, all of the rest. */
+	struct access_peer who; /* what is known of the client */
 	struct chan chan;
 	struct worker_session session;
 	struct loop_timer timer; /* end of the handshake */
@@ -96,7 +99,8 @@ struct conn {
 
 /*
  * A connection over RFD and WFD (the same for a socket), which it owns from
- * now when this succeeds. Context: the owner's. -ENOMEM.
+ * now when this succeeds. Before it starts, its gate and who it is may be set.
+ * Context: the owner's. -ENOMEM.
  */
 int conn_new(struct conn **connp, uint64_t id, int rfd, int wfd, const char *peer,
 	     struct worker *worker, const struct export_set *exports, struct conn_owner *owner);
@@ -106,6 +110,13 @@ void conn_start(struct conn *conn);
 void conn_free(struct conn *conn);
 
 /* --- For the files of nbd/, on the worker ----------------------------------- */
+
+/* The rules about the client; NULL: it may do everything. */
+static inline const struct access *
+conn_access(const struct conn *conn)
+{
+	return conn->gate ? conn->gate->access : NULL;
+}
 
 /* A request has its reply sent, or never will: its slot is free. */
 void conn_slot_put(struct conn *conn, struct request *req) loop_fn;

@@ -128,7 +128,8 @@ MUTANTS = {
         ("\t\tq->bad_text = true;\n\t\twire_co_skip(wire, len);\n",
          "\t\twire_co_skip(wire, len);\n")]),
     "soon-tired": ("options test_OP_9_unwelcome_but_not_hung_up_on@pair", "server/nbd/handshake.c", [
-        ("\tif (++h->options > max) {\n", "\tif (++h->options > max / 2) {\n")]),
+        ("\tif (++h->options > h->options_max) {\n",
+         "\tif (++h->options > h->options_max / 2) {\n")]),
     "served-while-stopping": ("options test_OP_10_stopping@pair", "server/nbd/handshake.c", [
         ("\tif (worker_draining(h->conn->worker) && h->opt.number != NBD_OPT_ABORT) {\n",
          "\tif (false) {\n")]),

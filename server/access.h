@@ -112,7 +112,10 @@ struct access_line {
 	const char *text;
 };
 
-/* Where rules come from, and the exports by whose places in EXPORTS verdicts are told. */
+/*
+ * Where rules come from, and the exports by whose places in EXPORTS verdicts are told.
+ * What LINES and PATH point to lasts as long as the list.
+ */
 struct access_source {
 	const char *const *exports;
 	unsigned nexports; /* at most LIMIT_EXPORTS */

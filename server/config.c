@@ -429,7 +429,9 @@ bad_long_option(const char *given, struct err *err)
 	int last = 0;
 
 	for (const struct option *o = options; o->name; o++) {
-		if (strncmp(o->name, given + 2, (size_t)len - 2) != 0 || o->val == last)
+		/* Of nothing all would be. */
+		if (len == 2 || strncmp(o->name, given + 2, (size_t)len - 2) != 0 ||
+		    o->val == last)
 			continue;
 		last = o->val; /* other names of the same stand side by side */
 		if (*choices)

@@ -52,6 +52,10 @@ const char config_usage[] =
 	"                             unix socket, may be repeated; - for a private one\n"
 	"      --socket-mode MODE     its permissions, octal (0600)\n"
 	"      --single               serve one connection on standard input and output\n"
+	"      --access FILE          rules about which client may do what with which export\n"
+	"      --allow RULE           one such rule, before those of the file: RIGHT CLIENT\n"
+	"                             on EXPORT, such as 'read any on *'; may be repeated\n"
+	"      --deny RULE            the same with the right none, and without the word\n"
 	"  -e, --shared N             clients per export (no limit)\n"
 	"      --max-connections N    connections in all (100)\n"
 	"      --max-handshakes N     of these, still negotiating (half of them)\n"
@@ -69,7 +73,7 @@ const char config_usage[] =
 	"      --tls MODE             off, on (for who asks), require (require with the files\n"
 	"                             below)\n"
 	"      --tls-certificates DIR ca-cert.pem, ca-crl.pem, server-cert.pem, server-key.pem\n"
-	"      --tls-ca, --tls-crl, --tls-cert, --tls-key FILE\n"
+	"      --tls-cert, --tls-key, --tls-ca, --tls-crl FILE\n"
 	"                             instead of those\n"
 	"      --tls-verify-peer      clients have to show a certificate of that CA\n"
 	"      --tls-psk FILE         users and their keys, as psktool(1) makes them\n"
@@ -125,6 +129,23 @@ unix_add(struct config *config, const char *path, struct err *err)
 	return listen_add(config, (struct config_listen){ .unix_path = path }, err);
 }
 
+static int
+rule_add(struct config *config, const char *text, bool is_deny, struct err *err)
+{
+	struct access_source *source = &config->access;
+	struct access_line *lines;
+
+	if (source->nlines == LIMIT_ACCESS_RULES)
+		return err_set(err, -EINVAL, "--allow, --deny: at most %u rules",
+			       LIMIT_ACCESS_RULES);
+	lines = realloc(config->access_lines, (source->nlines + 1) * sizeof(*lines));
+	if (!lines)
+		return err_set(err, -ENOMEM, "out of memory");
+	lines[source->nlines++] = (struct access_line){ .is_deny = is_deny, .text = text };
+	source->lines = config->access_lines = lines;
+	return 0;
+}
+
 /* --- Options ---------------------------------------------------------------- */
 
 enum {
@@ -156,6 +177,9 @@ enum {
 	OPT_TLS_PSK,
 	OPT_TLS_PRIORITY,
 	OPT_PRINT_URI,
+	OPT_ACCESS,
+	OPT_ALLOW,
+	OPT_DENY,
 };
 
 /* Other servers' names for the same thing are accepted as well. */
@@ -180,6 +204,9 @@ static const struct option options[] = {
 	{ "unix", required_argument, NULL, 'U' },
 	{ "socket-mode", required_argument, NULL, OPT_SOCKET_MODE },
 	{ "single", no_argument, NULL, OPT_SINGLE },
+	{ "access", required_argument, NULL, OPT_ACCESS },
+	{ "allow", required_argument, NULL, OPT_ALLOW },
+	{ "deny", required_argument, NULL, OPT_DENY },
 	{ "shared", required_argument, NULL, 'e' },
 	{ "max-connections", required_argument, NULL, OPT_MAX_CONNECTIONS },
 	{ "max-handshakes", required_argument, NULL, OPT_MAX_HANDSHAKES },
@@ -432,6 +459,13 @@ option_apply(struct config *config, struct config_names *names, int opt, struct 
 	case OPT_TLS_VERIFY_PEER:
 		config->tls.verify_peer = true;
 		break;
+	case OPT_ACCESS:
+		config->access.path = arg;
+		break;
+	case OPT_ALLOW:
+	case OPT_DENY:
+		ret = rule_add(config, arg, opt == OPT_DENY, err);
+		break;
 	case OPT_PRINT_URI:
 		config->print_uri = true;
 		break;
@@ -457,7 +491,9 @@ bad_long_option(const char *given, struct err *err)
 	int last = 0;
 
 	for (const struct option *o = options; o->name; o++) {
-		if (strncmp(o->name, given + 2, (size_t)len - 2) != 0 || o->val == last)
+		/* Of nothing all would be. */
+		if (len == 2 || strncmp(o->name, given + 2, (size_t)len - 2) != 0 ||
+		    o->val == last)
 			continue;
 		last = o->val; /* other names of the same stand side by side */
 		if (*choices)
@@ -584,6 +620,32 @@ tls_settle(struct config *config, struct err *err)
 	return 0;
 }
 
+/* Rules name exports; those of the command line are tried here, before anything else. */
+static int
+access_settle(struct config *config, struct err *err)
+{
+	struct access_source lines;
+	struct access *access;
+	const char **names;
+	int ret;
+
+	if (!config_has_access(config))
+		return 0;
+	names = calloc(config->ntargets, sizeof(*names));
+	if (!names)
+		return err_set(err, -ENOMEM, "out of memory");
+	for (unsigned i = 0; i < config->ntargets; i++)
+		names[i] = config->targets[i].name;
+	config->access.exports = config->access_exports = names;
+	config->access.nexports = config->ntargets;
+	lines = config->access;
+	lines.path = NULL;
+	ret = access_load(&access, &lines, err);
+	if (ret == 0)
+		access_free(access);
+	return ret;
+}
+
 int
 config_parse(struct config *config, int argc, char **argv, struct err *err)
 {
@@ -622,7 +684,8 @@ config_parse(struct config *config, int argc, char **argv, struct err *err)
 		if ((ret = config_target_add(config, argv[optind], err)) < 0)
 			return ret;
 	if ((ret = config_targets_settle(config, &names, err)) < 0 ||
-	    (ret = places_settle(config, err)) < 0 || (ret = tls_settle(config, err)) < 0)
+	    (ret = places_settle(config, err)) < 0 || (ret = tls_settle(config, err)) < 0 ||
+	    (ret = access_settle(config, err)) < 0)
 		return ret;
 	tcp_settle(&config->tcp);
 	return listeners_settle(config, err);
@@ -633,4 +696,6 @@ config_release(struct config *config)
 {
 	config_targets_release(config);
 	free(config->listens);
+	free(config->access_lines);
+	free(config->access_exports);
 }

@@ -2,8 +2,9 @@
 /*
  * config.h - the command line, parsed and checked.
  *
- * Pure: nothing is opened, bound or printed here. Texts point into argv or
- * into memory that the config owns, until config_release().
+ * Pure: nothing is opened, bound or printed here; only names of users in rules
+ * are looked up. Texts point into argv or into memory that the config owns, until
+ * config_release().
  */
 #ifndef SERVER_CONFIG_H
 #define SERVER_CONFIG_H
@@ -14,6 +15,7 @@
 #include "blk/backend.h"
 #include "blk/dev.h"
 #include "blk/err.h"
+#include "server/access.h"
 #include "server/export.h"
 #include "server/tls.h"
 
@@ -76,9 +78,12 @@ struct config {
 	enum tls_mode tls_mode;
 	bool tls_mode_given;
 	struct tls_files tls;
+	struct access_source access; /* --access, --allow, --deny; names of the exports */
 	bool print_uri;
 	unsigned verbose;
 	void *memory; /* list of owned strings */
+	struct access_line *access_lines; /* what access points to */
+	const char **access_exports;
 };
 
 /*
@@ -87,6 +92,13 @@ struct config {
  */
 int config_parse(struct config *config, int argc, char **argv, struct err *err);
 void config_release(struct config *config);
+
+/* Whether there are rules about who may do what, or a file of them. */
+static inline bool
+config_has_access(const struct config *config)
+{
+	return config->access.nlines > 0 || config->access.path;
+}
 
 /* The text of --help. */
 extern const char config_usage[];

@@ -154,6 +154,12 @@
 /* Queues that are made at start; beyond, on a worker's first use. */
 #define LIMIT_QUEUES_AT_START 64u
 #define LIMIT_SHUTDOWN_S 10u /* default of --shutdown-timeout */
+/* The file of --access, rules in all, subjects of one. */
+#define LIMIT_ACCESS_BYTES (1u << 20)
+#define LIMIT_ACCESS_RULES 4096u
+#define LIMIT_ACCESS_SUBJECTS 8u
+/* Supplementary groups of a client that are looked at: all, credentials(7). */
+#define LIMIT_PEER_GROUPS 65536u
 /* A log line; a pipe takes one in one piece (PIPE_BUF). */
 #define LIMIT_LOG_LINE 640u
 /*

@@ -21,6 +21,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <linux/vm_sockets.h>
+
 #include "server/limits.h"
 #include "server/log.h"
 
@@ -605,4 +607,71 @@ listener_beyond_host(const struct listener_set *set)
 			return true;
 	}
 	return false;
+}
+
+/* SO_PEERGROUPS tells with ERANGE how much room it wants. */
+static int
+identify_groups(int fd, struct access_peer *peer)
+{
+	socklen_t len = 0;
+	gid_t *groups;
+
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, NULL, &len) == 0)
+		return 0;
+	if (errno != ERANGE)
+		return -errno;
+	if (len > LIMIT_PEER_GROUPS * sizeof(*groups))
+		return -E2BIG; /* UNTESTED: the kernel has no more */
+	groups = malloc(len);
+	if (!groups)
+		return -ENOMEM;
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, groups, &len) < 0) {
+		int ret = -errno; /* UNTESTED: they do not change after connect() */
+
+		free(groups);
+		return ret;
+	}
+	peer->groups = groups;
+	peer->ngroups = (unsigned)(len / sizeof(*groups));
+	return 0;
+}
+
+int
+listener_identify(int fd, struct access_peer *peer)
+{
+	union {
+		struct sockaddr any;
+		struct sockaddr_in in;
+		struct sockaddr_in6 in6;
+		struct sockaddr_vm vm;
+		struct sockaddr_storage room;
+	} addr;
+	socklen_t len = sizeof(addr);
+	struct ucred cred;
+	socklen_t cred_len = sizeof(cred);
+
+	if (getpeername(fd, &addr.any, &len) < 0)
+		/* Not connected any more: it will never say anything. */
+		return errno == ENOTSOCK || errno == ENOTCONN ? 0 : -errno;
+	switch (addr.any.sa_family) {
+	case AF_UNIX:
+		if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &cred_len) < 0)
+			return -errno; /* UNTESTED: every unix socket has them */
+		peer->uid = cred.uid;
+		peer->gid = cred.gid;
+		peer->transport = ACCESS_UNIX;
+		return identify_groups(fd, peer);
+	case AF_INET:
+		access_peer_set_ip(peer, &addr.in.sin_addr, 4);
+		return 0;
+	case AF_INET6:
+		access_peer_set_ip(peer, &addr.in6.sin6_addr, 16);
+		return 0;
+	case AF_VSOCK:
+		peer->transport = ACCESS_VSOCK;
+		peer->cid = addr.vm.svm_cid;
+		return 0;
+	default:
+		return 0;
+	}
 }

@@ -32,6 +32,7 @@
 #include "server/config.h"
 #include "server/export.h"
 #include "server/fds.h"
+#include "server/gate.h"
 #include "server/helper.h"
 #include "server/hint.h"
 #include "server/limits.h"
@@ -57,6 +58,7 @@ struct seat {
 struct server {
 	struct config config;
 	struct export_set exports;
+	struct gate *gate; /* the one in force */
 	struct listener_set listeners;
 	struct seat *seats;
 	unsigned nseats;
@@ -65,7 +67,6 @@ struct server {
 	struct conn_owner conn_owner;
 	struct listener_client clients;
 	uint64_t next_conn;
-	struct tls *tls; /* NULL: off */
 	struct admission admission;
 	struct log_limit refused;
 	struct co_waitq changed; /* shutdown_main() waits: connections, running workers */
@@ -104,18 +105,25 @@ static int loop_fn
 conn_begin(struct server *s, int rfd, int wfd)
 {
 	struct seat *seat = least_loaded(s);
+	struct access_peer who = { 0 };
 	char peer[CONN_PEER_MAX];
 	struct conn *conn;
-	int ret;
+	int ret = 0;
 
 	listener_peer(rfd, peer, sizeof(peer));
-	ret = conn_new(&conn, ++s->next_conn, rfd, wfd, peer, seat->worker, &s->exports,
-		       &s->conn_owner);
+	if (s->gate->access)
+		ret = listener_identify(rfd, &who);
+	if (ret == 0)
+		ret = conn_new(&conn, ++s->next_conn, rfd, wfd, peer, seat->worker, &s->exports,
+			       &s->conn_owner);
 	if (ret < 0) {
+		access_peer_release(&who);
 		log_limited(&s->refused, LOG_ERROR, "connection refused peer=%s error=\"%s\"", peer,
 			    strerror(-ret));
 		return ret;
 	}
+	conn->gate = gate_get(s->gate);
+	conn->who = who;
 	admission_enter(&s->admission);
 	seat->conns++;
 	conn_start(conn);
@@ -275,6 +283,30 @@ backends_resume(struct server *s)
 
 /* --- Signals ----------------------------------------------------------------- */
 
+/* Whether there is a file that may have been changed. */
+static bool
+reloads(const struct server *s)
+{
+	return s->config.access.path || s->config.tls_mode != TLS_OFF;
+}
+
+/* All of the new, or nothing of it. */
+static void
+reload(struct server *s)
+{
+	static struct err err; /* of main alone */
+	struct gate *gate;
+
+	if (gate_open(&gate, &s->config, &err) < 0) {
+		log_error("cannot reload, what was in force stays so: %s", err.text);
+		return;
+	}
+	gate_put(s->gate);
+	s->gate = gate;
+	log_info("reloaded rules=%u credentials=%s", gate->access ? access_count(gate->access) : 0,
+		 gate->tls ? "yes" : "no");
+}
+
 static void loop_fn
 signal_stop(struct server *s, uint32_t signo)
 {
@@ -303,6 +335,8 @@ signal_readable(struct loop_watch *watch)
 			stats_log(&s->exports);
 		else if (info.ssi_signo == SIGUSR2)
 			backends_resume(s);
+		else if (info.ssi_signo == SIGHUP && reloads(s) && !s->stopping)
+			reload(s);
 		else
 			signal_stop(s, info.ssi_signo);
 	}
@@ -442,7 +476,7 @@ server_free(struct server *s)
 		dev_close(s->exports.exports[i].dev);
 	}
 	free(s->exports.exports);
-	tls_put(s->tls);
+	gate_put(s->gate);
 	config_release(&s->config);
 	return ret;
 }
@@ -466,8 +500,8 @@ signals_hold(struct server *s)
 	sigaddset(&s->signals, SIGTERM);
 	sigaddset(&s->signals, SIGINT);
 	signals_harmless(&s->signals);
-	/* The terminal is gone; nothing can be reloaded yet. But nohup(1) means it. */
-	if (signal(SIGHUP, SIG_DFL) == SIG_IGN)
+	/* The terminal is gone, if there is nothing to reload. But nohup(1) means it. */
+	if (signal(SIGHUP, SIG_DFL) == SIG_IGN && !reloads(s))
 		signal(SIGHUP, SIG_IGN);
 	else
 		sigaddset(&s->signals, SIGHUP);
@@ -486,10 +520,9 @@ server_open(struct server *s, struct err *err)
 	if (!s->seats)
 		return err_set(err, -ENOMEM, "out of memory");
 
-	if (s->config.tls_mode != TLS_OFF &&
-	    ((ret = tls_init(err)) < 0 || (ret = tls_load(&s->tls, &s->config.tls, err)) < 0))
+	if (s->config.tls_mode != TLS_OFF && (ret = tls_init(err)) < 0)
 		return ret;
-	if ((ret = exports_open(s, err)) < 0)
+	if ((ret = gate_open(&s->gate, &s->config, err)) < 0 || (ret = exports_open(s, err)) < 0)
 		return ret;
 	signals_hold(s);
 	if ((ret = listener_open(&s->listeners, &s->config, err)) < 0 ||
@@ -532,7 +565,6 @@ server_start(struct server *s, struct err *err)
 		.loop = s->loop,
 		.handshake_ns = LIMIT_MS(1000) * s->config.handshake_s,
 		.tls_mode = s->config.tls_mode,
-		.tls = s->tls,
 		.negotiated = conn_negotiated,
 		.closed = conn_closed,
 	};
@@ -631,14 +663,14 @@ warn_of_clear(const struct server *s)
 {
 	char quoted[LOG_QUOTE_MAX];
 
-	for (unsigned e = 0; e < s->exports.count && s->tls; e++) {
+	for (unsigned e = 0; e < s->exports.count && s->gate->tls; e++) {
 		const struct export *exp = &s->exports.exports[e];
 
 		if (!exp->tls_required)
 			log_warning("export is to be had without TLS, too export=%s",
 				    log_quote(quoted, exp->name, strlen(exp->name)));
 	}
-	if (!s->tls && listener_beyond_host(&s->listeners))
+	if (!s->gate->tls && listener_beyond_host(&s->listeners))
 		log_warning("no TLS: whoever reaches the server reads and writes the exports, and "
 			    "so does who listens on the way; see --tls-certificates");
 }

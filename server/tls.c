@@ -54,9 +54,15 @@ _gnutls_global_init_skip(void)
 }
 
 bool
+tls_wants_x509(const struct tls_files *f)
+{
+	return f->dir || f->ca || f->crl || f->cert || f->key;
+}
+
+bool
 tls_wanted(const struct tls_files *f)
 {
-	return f->dir || f->ca || f->crl || f->cert || f->key || f->psk;
+	return tls_wants_x509(f) || f->psk;
 }
 
 int
@@ -393,7 +399,7 @@ tls_free(struct tls *tls)
 int
 tls_load(struct tls **tlsp, const struct tls_files *files, struct err *err)
 {
-	bool x509 = files->dir || files->ca || files->crl || files->cert || files->key;
+	bool x509 = tls_wants_x509(files);
 	struct tls *tls = calloc(1, sizeof(*tls));
 	int ret = 0;
 

@@ -38,8 +38,9 @@ struct tls_files {
 
 struct tls;
 
-/* Whether FILES name anything at all. */
+/* Whether FILES name anything at all; certificates. */
 bool tls_wanted(const struct tls_files *files);
+bool tls_wants_x509(const struct tls_files *files);
 
 /*
  * Before any other use of GnuTLS, and before threads: initialises the library,

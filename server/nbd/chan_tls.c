@@ -30,6 +30,7 @@
 #include "base/range.h"
 #include "server/limits.h"
 #include "server/tls.h"
+#include "server/tls_peer.h"
 
 /* Plaintext of a record (RFC 8446, 5.1); what it may have beside it in TLS 1.2. */
 #define RECORD_BYTES (16u << 10)
@@ -166,6 +167,12 @@ chan_tls_handshake(struct chan_tls *tls)
 	}
 	tls->record_max = MIN(gnutls_record_get_max_size(tls->session), (size_t)RECORD_BYTES);
 	return 0;
+}
+
+int
+chan_tls_identify(const struct chan_tls *tls, struct access_peer *peer)
+{
+	return tls_peer_identify(tls->session, peer);
 }
 
 /* --- Records -------------------------------------------------------------------- */

@@ -18,6 +18,7 @@
 #include <stddef.h>
 #include <sys/uio.h>
 
+struct access_peer;
 struct tls;
 struct chan_tls;
 
@@ -41,6 +42,9 @@ void chan_tls_sent(struct chan_tls *tls, size_t len);
  * something. -EPROTO: it has failed; the output may have an alert.
  */
 int chan_tls_handshake(struct chan_tls *tls);
+
+/* As tls_peer_identify(), after the handshake. */
+int chan_tls_identify(const struct chan_tls *tls, struct access_peer *peer);
 
 /*
  * Decrypts into IOV what has been received. The bytes; -EAGAIN: none, something has

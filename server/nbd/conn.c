@@ -517,7 +517,6 @@ conn_new(struct conn **connp, uint64_t id, int rfd, int wfd, const char *peer,
 	conn->worker = worker;
 	conn->exports = exports;
 	conn->tls_mode = owner->tls_mode;
-	conn->tls = tls_get(owner->tls);
 	conn->client.gone = client_gone;
 	conn->session.drain = session_drain;
 	conn->session.abort = session_abort;
@@ -545,7 +544,8 @@ conn_start(struct conn *conn)
 void
 conn_free(struct conn *conn)
 {
-	tls_put(conn->tls);
+	gate_put(conn->gate);
+	access_peer_release(&conn->who);
 	free(conn->slots);
 	free(conn);
 }

@@ -86,6 +86,52 @@ handshake_co_error(struct handshake *h, uint32_t type, const char *fmt, ...)
 	return ret < 0 ? ret : handshake_co_flush(h);
 }
 
+/* --- Rights ----------------------------------------------------------------- */
+
+/* Whoever has no TLS does not see it. */
+static bool
+is_hidden(const struct handshake *h, const struct export *exp)
+{
+	return exp->tls_required && !h->conn->chan.tls;
+}
+
+enum access_right
+handshake_right(const struct handshake *h, const struct export *exp)
+{
+	const struct access *access = conn_access(h->conn);
+
+	if (is_hidden(h, exp))
+		return ACCESS_NONE;
+	return access ? access_right_of(access, h->verdicts[exp->index]) : ACCESS_WRITE;
+}
+
+/* How many options there may be must not tell of exports that do not exist. */
+void
+handshake_judge(struct handshake *h)
+{
+	const struct export_set *set = h->conn->exports;
+	const struct access *access = conn_access(h->conn);
+	unsigned visible = 0;
+
+	if (access)
+		access_judge(access, &h->conn->who, h->verdicts);
+	for (unsigned i = 0; i < set->count; i++)
+		visible += handshake_right(h, &set->exports[i]) != ACCESS_NONE;
+	h->options_max = LIMIT_OPTIONS + LIMIT_OPTIONS_PER_EXPORT * visible;
+}
+
+/* A right is missing: for the operator alone. */
+static void
+log_denied(struct handshake *h, const struct export *exp)
+{
+	char name[LOG_QUOTE_MAX], where[ACCESS_WHERE_MAX], rule[LOG_QUOTE_MAX];
+
+	access_where(conn_access(h->conn), h->verdicts[exp->index], where);
+	conn_log_handshake(h->conn, "access denied export=%s option=%s rule=%s",
+			   log_quote(name, exp->name, strlen(exp->name)),
+			   nbd_opt_name(h->opt.number), log_quote(rule, where, strlen(where)));
+}
+
 /* --- Exports ---------------------------------------------------------------- */
 
 uint16_t
@@ -94,7 +140,7 @@ handshake_tflags(const struct handshake *h, const struct export *exp)
 	uint16_t flags = NBD_FLAG_HAS_FLAGS | NBD_FLAG_SEND_FLUSH | NBD_FLAG_SEND_FUA |
 			 NBD_FLAG_SEND_CACHE;
 
-	if (exp->read_only) {
+	if (exp->read_only || handshake_right(h, exp) < ACCESS_WRITE) {
 		flags |= NBD_FLAG_READ_ONLY;
 	} else {
 		flags |= NBD_FLAG_SEND_WRITE_ZEROES | NBD_FLAG_SEND_FAST_ZERO;
@@ -143,18 +189,19 @@ handshake_needs_tls(const struct handshake *h)
 	return h->conn->tls_mode == TLS_REQUIRE && !h->conn->chan.tls;
 }
 
-bool
-handshake_sees(const struct handshake *h, const struct export *exp)
-{
-	return h->conn->chan.tls || !exp->tls_required;
-}
-
-struct export *
-handshake_lookup(const struct handshake *h, uint32_t len)
+int
+handshake_find(struct handshake *h, uint32_t len, struct export **expp)
 {
 	struct export *exp = export_find(h->conn->exports, h->name, len);
 
-	return exp && handshake_sees(h, exp) ? exp : NULL;
+	if (!exp || is_hidden(h, exp))
+		return -ENOENT;
+	if (handshake_right(h, exp) == ACCESS_NONE) {
+		log_denied(h, exp);
+		return -EACCES;
+	}
+	*expp = exp;
+	return 0;
 }
 
 /*
@@ -190,9 +237,10 @@ handshake_co_find(struct handshake *h, uint32_t len, int *ret)
 					  "the export name is not UTF-8 without NUL");
 		return NULL;
 	}
-	exp = handshake_lookup(h, len);
-	if (!exp)
+	if (handshake_find(h, len, &exp) < 0) {
 		*ret = answer_unknown(h, len);
+		return NULL;
+	}
 	return exp;
 }
 
@@ -201,6 +249,10 @@ handshake_choose(struct handshake *h, struct export *exp, struct err *err)
 {
 	struct conn *conn = h->conn;
 
+	if (handshake_right(h, exp) < ACCESS_READ) {
+		log_denied(h, exp);
+		return err_set(err, -EACCES, "the export is listed for this client, and no more");
+	}
 	if (!export_enter(exp))
 		return err_set(err, -EBUSY, "the export has its %u clients already",
 			       exp->clients_max);
@@ -311,7 +363,6 @@ dispatch(struct handshake *h)
 static int co_fn
 next_option(struct handshake *h)
 {
-	unsigned max = LIMIT_OPTIONS + LIMIT_OPTIONS_PER_EXPORT * h->conn->exports->count;
 	uint8_t bytes[NBD_OPTION_BYTES];
 	int ret = chan_co_read(&h->conn->chan, bytes, sizeof(bytes), CHAN_BETWEEN);
 
@@ -325,8 +376,8 @@ next_option(struct handshake *h)
 		h->conn->end_logged = true;
 		return -EMSGSIZE;
 	}
-	if (++h->options > max) {
-		conn_log_handshake(h->conn, "too many options limit=%u", max);
+	if (++h->options > h->options_max) {
+		conn_log_handshake(h->conn, "too many options limit=%u", h->options_max);
 		h->conn->end_logged = true;
 		return -EMSGSIZE;
 	}
@@ -372,6 +423,7 @@ handshake_co_run(struct conn *conn)
 	h->options = 0;
 	h->asked_sizes = false;
 	h->out_len = 0;
+	handshake_judge(h);
 	handshake_forget(h);
 
 	ret = greet(h);

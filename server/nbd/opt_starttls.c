@@ -46,17 +46,21 @@ opt_co_starttls(struct handshake *h)
 		return handshake_co_error(h, NBD_REP_ERR_INVALID, "STARTTLS takes no data");
 	if (conn->chan.tls)
 		return handshake_co_error(h, NBD_REP_ERR_INVALID, "this is TLS already");
-	if (!conn->tls)
+	if (!conn_tls(conn))
 		return handshake_co_error(h, NBD_REP_ERR_POLICY,
 					  "this server is not configured for TLS");
 	if (chan_has_ahead(&conn->chan))
 		return too_early(h);
 	ret = handshake_co_ack(h);
 	if (ret == 0)
-		ret = chan_co_starttls(&conn->chan, conn->tls);
+		ret = chan_co_starttls(&conn->chan, conn_tls(conn));
 	if (ret < 0)
 		return failed(h, ret);
+	ret = chan_tls_identify(conn->chan.tls, &conn->who);
+	if (ret < 0)
+		return ret;
 	handshake_forget(h);
+	handshake_judge(h);
 	log_debug("TLS conn=%llu peer=%s with=\"%s\"", (unsigned long long)conn->id, conn->peer,
 		  chan_tls_text(conn->chan.tls));
 	return HANDSHAKE_NEXT;

@@ -116,6 +116,15 @@ class TlsConn(nbdraw.Conn):
             except ssl.SSLEOFError:
                 return b""
 
+    def recv_wire_to_end(self):
+        """Everything until the server closes, as it is on the wire."""
+        data = b""
+        while True:
+            part = super().recv_some()
+            if not part:
+                return data
+            data += part
+
     def say_goodbye(self):
         """close_notify; the server may still send."""
         try:

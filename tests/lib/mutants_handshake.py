@@ -176,8 +176,8 @@ MUTANTS = {
         ("\tret = handshake_co_item(h, type, text, strlen(text));\n",
          "\tret = handshake_co_item(h, type, text, 0);\n")]),
     "names-quoted-raw": ("options test_OP_11_text_of_every_error@pair", "server/nbd/handshake.c", [
-        ("\t\t\t\t\t  log_quote(quoted, h->name, len));\n",
-         "\t\t\t\t\t  ((void)quoted, h->name[len - 1] = 0, h->name));\n")]),
+        ("\tlog_quote(quoted, h->name, len);\n",
+         "\tsnprintf(quoted, sizeof(quoted), \"%.*s\", (int)len, h->name);\n")]),
 
     # --- EXPORT_NAME ---
     "no-default-export": ("export-name test_EN_1_names@pair", "server/export.c", [
@@ -235,8 +235,8 @@ MUTANTS = {
     "goodbyes-logged": ("abort test_AB_1_nobody_waits@pair", "server/nbd/conn.c", [
         ("\tbool quiet = ret == 0 || conn->end_logged ||", "\tbool quiet = conn->end_logged ||")]),
     "life-after-abort": ("abort test_AB_3_nothing_after_it@pair", "server/nbd/handshake.c", [
-        ("\treturn ret < 0 ? ret : HANDSHAKE_DONE;\n}\n\nstatic int co_fn\nopt_co_starttls",
-         "\treturn ret;\n}\n\nstatic int co_fn\nopt_co_starttls")]),
+        ("\treturn ret < 0 ? ret : HANDSHAKE_DONE;\n}\n\nstatic int co_fn\nopt_co_unsupported",
+         "\treturn ret;\n}\n\nstatic int co_fn\nopt_co_unsupported")]),
     "first-export-unlisted": ("list test_LI_1_works@pair", "server/nbd/opt_list.c", [
         ("unsigned i = 0; i < set->count", "unsigned i = 1; i < set->count")]),
     "description-in-the-name": ("list test_LI_2_lengths@pair", "server/nbd/opt_list.c", [
@@ -524,13 +524,14 @@ MUTANTS = {
     "tls-without-fixed-newstyle": ("starttls-off test_TLS_2_not_without_fixed_newstyle@pair",
                                    "server/nbd/handshake.c", [
         ("\tif (!h->fixed && h->opt.number != NBD_OPT_EXPORT_NAME) {\n", "\tif (false) {\n")]),
-    "tls-that-is-not-there": ("starttls-off test_TLS_3_refused@pair", "server/nbd/handshake.c", [
-        ("return handshake_co_error(h, NBD_REP_ERR_PLATFORM, \"this server is built without TLS\");",
-         "return handshake_co_ack(h);")]),
-    "starttls-forgets": ("starttls-off test_TLS_3_nothing_lost@pair", "server/nbd/handshake.c", [
-        ("\t\treturn handshake_co_error(h, NBD_REP_ERR_INVALID, \"STARTTLS takes no data\");\n",
-         "\t\treturn handshake_co_error(h, NBD_REP_ERR_INVALID, \"STARTTLS takes no data\");\n"
-         "\thandshake_forget(h);\n")]),
+    "tls-that-is-not-there": ("starttls-off test_TLS_3_refused@pair",
+                              "server/nbd/opt_starttls.c", [
+        ("\tif (!conn_tls(conn))\n\t\treturn handshake_co_error(h, NBD_REP_ERR_POLICY,\n",
+         "\tif (!conn_tls(conn))\n\t\treturn handshake_co_item(h, NBD_REP_ACK, NULL, 0);\n"
+         "\tif (!conn_tls(conn))\n\t\treturn handshake_co_error(h, NBD_REP_ERR_POLICY,\n")]),
+    "starttls-forgets": ("starttls-off test_TLS_3_nothing_lost@pair",
+                         "server/nbd/opt_starttls.c", [
+        ("\tif (!conn_tls(conn))\n", "\thandshake_forget(h);\n\tif (!conn_tls(conn))\n")]),
     "tls-required": ("starttls-off test_TLS_3_never_required@pair", "server/nbd/handshake.c", [
         ("NBD_REP_ERR_UNKNOWN, \"there is no export", "NBD_REP_ERR_TLS_REQD, \"there is no export")]),
 

@@ -323,7 +323,9 @@ conn_transmit(struct conn *conn)
 
 	if (ret < 0)
 		return ret;
-	ret = co_spawn(sched, CO_STACK_REQUEST, &conn->writer, reply_writer, conn);
+	/* GnuTLS says nowhere how much of a stack it wants. */
+	ret = co_spawn(sched, conn->chan.tls ? CO_STACK_CONN : CO_STACK_REQUEST, &conn->writer,
+		       reply_writer, conn);
 	if (ret < 0)
 		return ret;
 	chan_set_ahead(&conn->chan, LIMIT_READ_AHEAD);

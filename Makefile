@@ -79,7 +79,9 @@ URING_CFLAGS := $(shell $(PKG_CONFIG) --cflags liburing 2>/dev/null)
 URING_LIBS := $(shell $(PKG_CONFIG) --libs liburing 2>/dev/null)
 SECCOMP_CFLAGS := $(shell $(PKG_CONFIG) --cflags libseccomp 2>/dev/null)
 SECCOMP_LIBS := $(shell $(PKG_CONFIG) --libs libseccomp 2>/dev/null)
-SERVER_LIBS := $(URING_LIBS) $(SECCOMP_LIBS)
+GNUTLS_CFLAGS := $(shell $(PKG_CONFIG) --cflags gnutls 2>/dev/null)
+GNUTLS_LIBS := $(shell $(PKG_CONFIG) --libs gnutls 2>/dev/null)
+SERVER_LIBS := $(URING_LIBS) $(SECCOMP_LIBS) $(GNUTLS_LIBS)
 # For `blkgate list` and `probe`, which are not built without it.
 LIBNBD_CFLAGS := $(shell $(PKG_CONFIG) --cflags libnbd 2>/dev/null)
 LIBNBD_LIBS := $(shell $(PKG_CONFIG) --libs libnbd 2>/dev/null)
@@ -105,7 +107,7 @@ LAYER_MAY_client := include server/client
 LAYER_INC_base := -Iinclude
 LAYER_INC_drivers := -Iinclude $(URING_CFLAGS)
 LAYER_INC_blk := -Iinclude $(URING_CFLAGS)
-LAYER_INC_server := -Iinclude -iquote . $(SECCOMP_CFLAGS)
+LAYER_INC_server := -Iinclude -iquote . $(SECCOMP_CFLAGS) $(GNUTLS_CFLAGS)
 LAYER_INC_client := -Iinclude -iquote . $(LIBNBD_CFLAGS)
 
 DRIVERS_SRC := $(wildcard drivers/*.c)
@@ -155,6 +157,9 @@ $(error $(PKG_CONFIG) does not find liburing: apt-get install pkg-config liburin
 endif
 ifeq ($(SECCOMP_LIBS),)
 $(error $(PKG_CONFIG) does not find libseccomp: apt-get install pkg-config libseccomp-dev)
+endif
+ifeq ($(GNUTLS_LIBS),)
+$(error $(PKG_CONFIG) does not find gnutls: apt-get install pkg-config libgnutls28-dev)
 endif
 include $(O)/config.mk
 endif
@@ -226,7 +231,7 @@ UNIT_LIB_base :=
 UNIT_LIB_drivers := $(O)/libblkio.a
 UNIT_LIB_blk := $(O)/libblk.a $(O)/libblkio.a
 UNIT_LIB_server := $(O)/libserver.a $(O)/libblk.a $(O)/libblkio.a
-UNIT_LIBS_server := $(SECCOMP_LIBS)
+UNIT_LIBS_server := $(SECCOMP_LIBS) $(GNUTLS_LIBS)
 # What needs no libnbd.
 UNIT_LIB_client := $(O)/server/client/text.o
 
@@ -283,7 +288,7 @@ $(O)/blk_co.aarch64: tests/unit/blk_co.c $(wildcard blk/co*) tests/lib/unit.h
 FUZZ_CC ?= clang
 FUZZ_SECONDS ?= $(or $(TIME),30)
 FUZZ_BIN := $(addprefix $(O)/,$(basename $(wildcard tests/fuzz/*.c)))
-FUZZ_CONN_BIN := $(filter-out %/config,$(FUZZ_BIN))
+FUZZ_CONN_BIN := $(filter-out %/access %/config,$(FUZZ_BIN))
 $(FUZZ_CONN_BIN): $(call obj,$(wildcard tests/fuzz/lib/*.c) $(SIM_SRC) $(SIM_UNIT_SRC))
 $(FUZZ_CONN_BIN): FUZZ_LDFLAGS := -Wl,--wrap=log_line,--wrap=log_limited,--wrap=getrandom
 $(FUZZ_BIN): $(O)/%: $(O)/%.o $(UNIT_LIB_server)

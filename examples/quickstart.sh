@@ -55,7 +55,7 @@ trap 'exit 1' HUP INT TERM
 # --- 1. What it needs -------------------------------------------------------
 
 step 'Packages'
-build_needs='gcc libc6-dev make pkg-config liburing-dev libseccomp-dev libnbd-dev'
+build_needs='gcc libc6-dev make pkg-config liburing-dev libgnutls28-dev libseccomp-dev libnbd-dev'
 client_needs='libnbd-bin qemu-utils'
 missing=
 for package in $build_needs $client_needs; do

@@ -5,7 +5,7 @@
  * The path: config_parse() runs getopt over the options, one row of options[]
  * each; what is left are TARGETs (config_target.c); then what options say
  * together is looked at: config_targets_settle(), places_settle(),
- * tcp_settle(), listeners_settle().
+ * tcp_settle(), tls_settle(), listeners_settle().
  */
 #include "config.h"
 
@@ -52,6 +52,10 @@ const char config_usage[] =
 	"                             unix socket, may be repeated; - for a private one\n"
 	"      --socket-mode MODE     its permissions, octal (0600)\n"
 	"      --single               serve one connection on standard input and output\n"
+	"      --access FILE          rules about which client may do what with which export\n"
+	"      --allow RULE           one such rule, before those of the file: RIGHT CLIENT\n"
+	"                             on EXPORT, such as 'read any on *'; may be repeated\n"
+	"      --deny RULE            the same with the right none, and without the word\n"
 	"  -e, --shared N             clients per export (no limit)\n"
 	"      --max-connections N    connections in all (100)\n"
 	"      --max-handshakes N     of these, still negotiating (half of them)\n"
@@ -71,6 +75,14 @@ const char config_usage[] =
 	"      --sandbox MODE         give up all rights that serving does not take: auto,\n"
 	"                             on, off (auto)\n"
 	"      --selinux-label LABEL  of listening sockets\n"
+	"      --tls MODE             off, on (for who asks), require (require with the files\n"
+	"                             below)\n"
+	"      --tls-certificates DIR ca-cert.pem, ca-crl.pem, server-cert.pem, server-key.pem\n"
+	"      --tls-cert, --tls-key, --tls-ca, --tls-crl FILE\n"
+	"                             instead of those\n"
+	"      --tls-verify-peer      clients have to show a certificate of that CA\n"
+	"      --tls-psk FILE         users and their keys, as psktool(1) makes them\n"
+	"      --tls-priority TEXT    what GnuTLS may use\n"
 	"\n"
 	"      --print-uri            print the URIs to standard output\n"
 	"  -v, --verbose              log more\n"
@@ -122,6 +134,23 @@ unix_add(struct config *config, const char *path, struct err *err)
 	return listen_add(config, (struct config_listen){ .unix_path = path }, err);
 }
 
+static int
+rule_add(struct config *config, const char *text, bool is_deny, struct err *err)
+{
+	struct access_source *source = &config->access;
+	struct access_line *lines;
+
+	if (source->nlines == LIMIT_ACCESS_RULES)
+		return err_set(err, -EINVAL, "--allow, --deny: at most %u rules",
+			       LIMIT_ACCESS_RULES);
+	lines = realloc(config->access_lines, (source->nlines + 1) * sizeof(*lines));
+	if (!lines)
+		return err_set(err, -ENOMEM, "out of memory");
+	lines[source->nlines++] = (struct access_line){ .is_deny = is_deny, .text = text };
+	source->lines = config->access_lines = lines;
+	return 0;
+}
+
 /* --- Options ---------------------------------------------------------------- */
 
 enum {
@@ -147,7 +176,19 @@ enum {
 	OPT_GROUP,
 	OPT_SANDBOX,
 	OPT_SELINUX_LABEL,
+	OPT_TLS,
+	OPT_TLS_CERTIFICATES,
+	OPT_TLS_CA,
+	OPT_TLS_CRL,
+	OPT_TLS_CERT,
+	OPT_TLS_KEY,
+	OPT_TLS_VERIFY_PEER,
+	OPT_TLS_PSK,
+	OPT_TLS_PRIORITY,
 	OPT_PRINT_URI,
+	OPT_ACCESS,
+	OPT_ALLOW,
+	OPT_DENY,
 };
 
 /* Other servers' names for the same thing are accepted as well. */
@@ -172,6 +213,9 @@ static const struct option options[] = {
 	{ "unix", required_argument, NULL, 'U' },
 	{ "socket-mode", required_argument, NULL, OPT_SOCKET_MODE },
 	{ "single", no_argument, NULL, OPT_SINGLE },
+	{ "access", required_argument, NULL, OPT_ACCESS },
+	{ "allow", required_argument, NULL, OPT_ALLOW },
+	{ "deny", required_argument, NULL, OPT_DENY },
 	{ "shared", required_argument, NULL, 'e' },
 	{ "max-connections", required_argument, NULL, OPT_MAX_CONNECTIONS },
 	{ "max-handshakes", required_argument, NULL, OPT_MAX_HANDSHAKES },
@@ -186,6 +230,15 @@ static const struct option options[] = {
 	{ "group", required_argument, NULL, OPT_GROUP },
 	{ "sandbox", required_argument, NULL, OPT_SANDBOX },
 	{ "selinux-label", required_argument, NULL, OPT_SELINUX_LABEL },
+	{ "tls", required_argument, NULL, OPT_TLS },
+	{ "tls-certificates", required_argument, NULL, OPT_TLS_CERTIFICATES },
+	{ "tls-ca", required_argument, NULL, OPT_TLS_CA },
+	{ "tls-crl", required_argument, NULL, OPT_TLS_CRL },
+	{ "tls-cert", required_argument, NULL, OPT_TLS_CERT },
+	{ "tls-key", required_argument, NULL, OPT_TLS_KEY },
+	{ "tls-verify-peer", no_argument, NULL, OPT_TLS_VERIFY_PEER },
+	{ "tls-psk", required_argument, NULL, OPT_TLS_PSK },
+	{ "tls-priority", required_argument, NULL, OPT_TLS_PRIORITY },
 	{ "print-uri", no_argument, NULL, OPT_PRINT_URI },
 	{ "verbose", no_argument, NULL, 'v' },
 	{ "version", no_argument, NULL, 'V' },
@@ -233,6 +286,26 @@ static const struct value_word sandbox_words[] = {
 	{ "auto", SANDBOX_AUTO },
 	{ "on", SANDBOX_ON },
 	{ "off", SANDBOX_OFF },
+};
+
+static const struct value_word tls_words[] = {
+	{ "off", TLS_OFF },
+	{ "on", TLS_ON },
+	{ "require", TLS_REQUIRE },
+};
+
+/* Options whose value is a text of TLS, and where it goes. */
+static const struct text {
+	int opt;
+	size_t at; /* of a const char * in struct config */
+} texts[] = {
+	{ OPT_TLS_CERTIFICATES, offsetof(struct config, tls.dir) },
+	{ OPT_TLS_CA, offsetof(struct config, tls.ca) },
+	{ OPT_TLS_CRL, offsetof(struct config, tls.crl) },
+	{ OPT_TLS_CERT, offsetof(struct config, tls.cert) },
+	{ OPT_TLS_KEY, offsetof(struct config, tls.key) },
+	{ OPT_TLS_PSK, offsetof(struct config, tls.psk) },
+	{ OPT_TLS_PRIORITY, offsetof(struct config, tls.priority) },
 };
 
 /* Options whose value is a number from MIN to MAX, and where it goes. */
@@ -312,6 +385,11 @@ option_apply(struct config *config, struct config_names *names, int opt, struct 
 	for (size_t i = 0; i < ARRAY_SIZE(numbers); i++)
 		if (numbers[i].opt == opt)
 			return number_apply(config, &numbers[i], arg, err);
+	for (size_t i = 0; i < ARRAY_SIZE(texts); i++)
+		if (texts[i].opt == opt) {
+			*(const char **)((char *)config + texts[i].at) = arg;
+			return 0;
+		}
 
 	switch (opt) {
 	case 'r':
@@ -404,6 +482,23 @@ option_apply(struct config *config, struct config_names *names, int opt, struct 
 		break;
 	case OPT_SELINUX_LABEL:
 		config->selinux_label = arg;
+		break;
+	case OPT_TLS:
+		ret = value_word("--tls", arg, tls_words, ARRAY_SIZE(tls_words), &word, err);
+		if (ret == 0) {
+			config->tls_mode = (enum tls_mode)word;
+			config->tls_mode_given = true;
+		}
+		break;
+	case OPT_TLS_VERIFY_PEER:
+		config->tls.verify_peer = true;
+		break;
+	case OPT_ACCESS:
+		config->access.path = arg;
+		break;
+	case OPT_ALLOW:
+	case OPT_DENY:
+		ret = rule_add(config, arg, opt == OPT_DENY, err);
 		break;
 	case OPT_PRINT_URI:
 		config->print_uri = true;
@@ -525,6 +620,67 @@ tcp_settle(struct config_tcp *tcp)
 	tcp->user_timeout_s = (unsigned)MIN(s, (uint64_t)LIMIT_UNCONFIRMED_MAX_S);
 }
 
+/* Whoever names credentials wants them used. */
+static int
+tls_settle(struct config *config, struct err *err)
+{
+	bool wanted = tls_wanted(&config->tls);
+
+	if (!config->tls_mode_given)
+		config->tls_mode = wanted ? TLS_REQUIRE : TLS_OFF;
+	if (config->tls_mode == TLS_OFF && (wanted || config->tls.verify_peer))
+		return err_set(err, -EINVAL, "%s",
+			       wanted ? "--tls=off: contradicts the credentials that are named" :
+					"--tls-verify-peer: needs certificates, see "
+					"--tls-certificates");
+	if (config->tls_mode != TLS_OFF && !wanted)
+		return err_set(err, -EINVAL,
+			       "--tls=%s: needs credentials: --tls-certificates=DIR or "
+			       "--tls-psk=FILE",
+			       config->tls_mode == TLS_ON ? "on" : "require");
+	for (unsigned i = 0; i < config->ntargets; i++) {
+		const struct config_target *t = &config->targets[i];
+
+		if (t->tls == TARGET_TLS_REQUIRED && config->tls_mode == TLS_OFF)
+			return err_set(err, -EINVAL,
+				       "target %s: tls=required: needs credentials: "
+				       "--tls-certificates=DIR or --tls-psk=FILE",
+				       t->text);
+		if (t->tls == TARGET_TLS_OPTIONAL && config->tls_mode == TLS_REQUIRE)
+			return err_set(err, -EINVAL,
+				       "target %s: tls=optional: contradicts --tls=require, which "
+				       "credentials alone mean too; it goes with --tls=on",
+				       t->text);
+	}
+	return 0;
+}
+
+/* Rules name exports; those of the command line are tried here, before anything else. */
+static int
+access_settle(struct config *config, struct err *err)
+{
+	struct access_source lines;
+	struct access *access;
+	const char **names;
+	int ret;
+
+	if (!config_has_access(config))
+		return 0;
+	names = calloc(config->ntargets, sizeof(*names));
+	if (!names)
+		return err_set(err, -ENOMEM, "out of memory");
+	for (unsigned i = 0; i < config->ntargets; i++)
+		names[i] = config->targets[i].name;
+	config->access.exports = config->access_exports = names;
+	config->access.nexports = config->ntargets;
+	lines = config->access;
+	lines.path = NULL;
+	ret = access_load(&access, &lines, err);
+	if (ret == 0)
+		access_free(access);
+	return ret;
+}
+
 int
 config_parse(struct config *config, int argc, char **argv, struct err *err)
 {
@@ -563,7 +719,8 @@ config_parse(struct config *config, int argc, char **argv, struct err *err)
 		if ((ret = config_target_add(config, argv[optind], err)) < 0)
 			return ret;
 	if ((ret = config_targets_settle(config, &names, err)) < 0 ||
-	    (ret = places_settle(config, err)) < 0)
+	    (ret = places_settle(config, err)) < 0 || (ret = tls_settle(config, err)) < 0 ||
+	    (ret = access_settle(config, err)) < 0)
 		return ret;
 	tcp_settle(&config->tcp);
 	return listeners_settle(config, err);
@@ -574,4 +731,6 @@ config_release(struct config *config)
 {
 	config_targets_release(config);
 	free(config->listens);
+	free(config->access_lines);
+	free(config->access_exports);
 }

@@ -2,8 +2,9 @@
 /*
  * config.h - the command line, parsed and checked.
  *
- * Pure: nothing is opened, bound or printed here. Texts point into argv or
- * into memory that the config owns, until config_release().
+ * Pure: nothing is opened, bound or printed here; only names of users in rules
+ * are looked up. Texts point into argv or into memory that the config owns, until
+ * config_release().
  */
 #ifndef SERVER_CONFIG_H
 #define SERVER_CONFIG_H
@@ -14,10 +15,15 @@
 #include "blk/backend.h"
 #include "blk/dev.h"
 #include "blk/err.h"
+#include "server/access.h"
 #include "server/export.h"
 #include "server/sandbox.h"
+#include "server/tls.h"
 
 enum config_action { CONFIG_SERVE, CONFIG_HELP, CONFIG_VERSION };
+
+/* What a TARGET says of itself. */
+enum config_target_tls { TARGET_TLS_AS_ALL, TARGET_TLS_REQUIRED, TARGET_TLS_OPTIONAL };
 
 struct config_target {
 	const char *text; /* as it was given */
@@ -26,6 +32,7 @@ struct config_target {
 	const char *driver;
 	struct dev_prop *props;
 	unsigned nprops;
+	enum config_target_tls tls;
 };
 
 struct config_listen {
@@ -72,9 +79,15 @@ struct config {
 	const char *user, *group;     /* NULL: whose the process is */
 	const char *selinux_label;    /* of listening sockets, or NULL */
 	enum sandbox_mode sandbox;
+	enum tls_mode tls_mode;
+	bool tls_mode_given;
+	struct tls_files tls;
+	struct access_source access; /* --access, --allow, --deny; names of the exports */
 	bool print_uri;
 	unsigned verbose;
 	void *memory; /* list of owned strings */
+	struct access_line *access_lines; /* what access points to */
+	const char **access_exports;
 };
 
 /*
@@ -83,6 +96,13 @@ struct config {
  */
 int config_parse(struct config *config, int argc, char **argv, struct err *err);
 void config_release(struct config *config);
+
+/* Whether there are rules about who may do what, or a file of them. */
+static inline bool
+config_has_access(const struct config *config)
+{
+	return config->access.nlines > 0 || config->access.path;
+}
 
 /* The text of --help. */
 extern const char config_usage[];

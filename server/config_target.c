@@ -82,6 +82,27 @@ target_prop(struct config *config, struct config_target *t, const char *name, co
 	return 0;
 }
 
+static const struct value_word tls_words[] = {
+	{ "required", TARGET_TLS_REQUIRED },
+	{ "optional", TARGET_TLS_OPTIONAL },
+};
+
+/* A property is the driver's, unless it says how clients come to the export. */
+static int
+target_word(struct config *config, struct config_target *t, const char *name, const char *value,
+	    struct err *err)
+{
+	int word, ret;
+
+	if (strcmp(name, "tls") != 0)
+		return target_prop(config, t, name, value, err);
+	ret = value_word("tls", value, tls_words, ARRAY_SIZE(tls_words), &word, err);
+	if (ret < 0)
+		return err_prefix(err, "target %s", t->text);
+	t->tls = (enum config_target_tls)word;
+	return 0;
+}
+
 /*
  * Copies the text up to a lone comma, with ",," as one comma; moves *AT behind
  * it, or makes it NULL at the end.
@@ -171,7 +192,7 @@ target_parse(struct config *config, struct config_target *t, struct err *err)
 			return err_set(err, -EINVAL, "target %s: %s: must be PROPERTY=VALUE",
 				       t->text, *prop ? prop : "after the last comma");
 		*end = '\0';
-		ret = target_prop(config, t, prop, end + 1, err);
+		ret = target_word(config, t, prop, end + 1, err);
 	}
 	return ret;
 }

@@ -45,6 +45,7 @@ struct export {
 	bool strict; /* who asks for the sizes is held to the minimum, which is the device's */
 	enum export_sparse sparse;
 	bool read_only;
+	bool tls_required; /* who has no TLS does not see it */
 	unsigned clients_max; /* 0: no limit */
 	unsigned clients;     /* in transmission; atomic */
 };

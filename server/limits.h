@@ -29,6 +29,20 @@
 /* How long handshakes may go on once the server is stopping. */
 #define LIMIT_HANDSHAKE_LINGER_NS LIMIT_MS(1000)
 
+/*
+ * TLS. One message of its handshake, which a peer's certificates make long; how
+ * many of these a chain has, and how long their keys are.
+ */
+#define LIMIT_TLS_MESSAGE_BYTES (64u << 10)
+#define LIMIT_PEER_CHAIN 8u
+#define LIMIT_PEER_KEY_BITS 8192u
+/* A file of certificates, of a key, of users; and how many users. */
+#define LIMIT_CREDENTIAL_BYTES (1u << 20)
+#define LIMIT_PSK_USERS 4096u
+/* Encrypted bytes that one receive may take, and that one send may have. */
+#define LIMIT_TLS_RECEIVE (32u << 10)
+#define LIMIT_TLS_SEND (68u << 10)
+
 /* --- Transmission ----------------------------------------------------------- */
 
 /* Requests of one connection; the Linux client queues as many. */
@@ -140,6 +154,12 @@
 /* Queues that are made at start; beyond, on a worker's first use. */
 #define LIMIT_QUEUES_AT_START 64u
 #define LIMIT_SHUTDOWN_S 10u /* default of --shutdown-timeout */
+/* The file of --access, rules in all, subjects of one. */
+#define LIMIT_ACCESS_BYTES (1u << 20)
+#define LIMIT_ACCESS_RULES 4096u
+#define LIMIT_ACCESS_SUBJECTS 8u
+/* Supplementary groups of a client that are looked at: all, credentials(7). */
+#define LIMIT_PEER_GROUPS 65536u
 /* A log line; a pipe takes one in one piece (PIPE_BUF). */
 #define LIMIT_LOG_LINE 640u
 /*

@@ -21,6 +21,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <linux/vm_sockets.h>
+
 #include "server/identity.h"
 #include "server/limits.h"
 #include "server/log.h"
@@ -565,15 +567,16 @@ print_escaped(const char *text, const char *keep, FILE *out)
 }
 
 void
-listener_print_uri(const struct listener *l, const char *export_name, FILE *out)
+listener_print_uri(const struct listener *l, const char *export_name, bool tls, FILE *out)
 {
+	fputs(tls ? "nbds" : "nbd", out);
 	if (l->is_tcp) {
-		fprintf(out, "nbd://%s", l->name);
+		fprintf(out, "://%s", l->name);
 		if (*export_name)
 			putc('/', out);
 		print_escaped(export_name, "", out);
 	} else {
-		fputs("nbd+unix:///", out);
+		fputs("+unix:///", out);
 		print_escaped(export_name, "", out);
 		fputs("?socket=", out);
 		print_escaped(l->name, "/", out);
@@ -596,4 +599,97 @@ listener_peer(int fd, char *text, size_t size)
 		address_text((struct sockaddr *)&addr, len, text, size);
 	else if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &cred_len) == 0)
 		snprintf(text, size, "unix:pid=%d,uid=%u", (int)cred.pid, (unsigned)cred.uid);
+}
+
+static bool
+is_loopback(const struct sockaddr_storage *addr)
+{
+	const struct in6_addr *v6 = &((const struct sockaddr_in6 *)addr)->sin6_addr;
+
+	if (addr->ss_family == AF_INET6)
+		return IN6_IS_ADDR_LOOPBACK(v6) ||
+		       (IN6_IS_ADDR_V4MAPPED(v6) && v6->s6_addr[12] == 127);
+	return ntohl(((const struct sockaddr_in *)addr)->sin_addr.s_addr) >> 24 == 127;
+}
+
+bool
+listener_beyond_host(const struct listener_set *set)
+{
+	for (unsigned i = 0; i < set->count; i++) {
+		struct sockaddr_storage addr;
+		socklen_t len = sizeof(addr);
+
+		if (set->listeners[i].is_tcp &&
+		    getsockname(set->listeners[i].fd, (struct sockaddr *)&addr, &len) == 0 &&
+		    !is_loopback(&addr))
+			return true;
+	}
+	return false;
+}
+
+/* SO_PEERGROUPS tells with ERANGE how much room it wants. */
+static int
+identify_groups(int fd, struct access_peer *peer)
+{
+	socklen_t len = 0;
+	gid_t *groups;
+
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, NULL, &len) == 0)
+		return 0;
+	if (errno != ERANGE)
+		return -errno;
+	if (len > LIMIT_PEER_GROUPS * sizeof(*groups))
+		return -E2BIG; /* UNTESTED: the kernel has no more */
+	groups = malloc(len);
+	if (!groups)
+		return -ENOMEM;
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, groups, &len) < 0) {
+		int ret = -errno; /* UNTESTED: they do not change after connect() */
+
+		free(groups);
+		return ret;
+	}
+	peer->groups = groups;
+	peer->ngroups = (unsigned)(len / sizeof(*groups));
+	return 0;
+}
+
+int
+listener_identify(int fd, struct access_peer *peer)
+{
+	union {
+		struct sockaddr any;
+		struct sockaddr_in in;
+		struct sockaddr_in6 in6;
+		struct sockaddr_vm vm;
+		struct sockaddr_storage room;
+	} addr;
+	socklen_t len = sizeof(addr);
+	struct ucred cred;
+	socklen_t cred_len = sizeof(cred);
+
+	if (getpeername(fd, &addr.any, &len) < 0)
+		/* Not connected any more: it will never say anything. */
+		return errno == ENOTSOCK || errno == ENOTCONN ? 0 : -errno;
+	switch (addr.any.sa_family) {
+	case AF_UNIX:
+		if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &cred_len) < 0)
+			return -errno; /* UNTESTED: every unix socket has them */
+		peer->uid = cred.uid;
+		peer->gid = cred.gid;
+		peer->transport = ACCESS_UNIX;
+		return identify_groups(fd, peer);
+	case AF_INET:
+		access_peer_set_ip(peer, &addr.in.sin_addr, 4);
+		return 0;
+	case AF_INET6:
+		access_peer_set_ip(peer, &addr.in6.sin6_addr, 16);
+		return 0;
+	case AF_VSOCK:
+		peer->transport = ACCESS_VSOCK;
+		peer->cid = addr.vm.svm_cid;
+		return 0;
+	default:
+		return 0;
+	}
 }

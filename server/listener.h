@@ -17,6 +17,7 @@
 
 #include "blk/co_lock.h"
 #include "blk/loop.h"
+#include "server/access.h"
 #include "server/config.h"
 
 #define LISTENER_NAME_MAX 128
@@ -77,9 +78,19 @@ void listener_close(struct listener_set *set);
 void listener_unlink(const struct listener_set *set);
 
 /* Writes the URI of an export there, with a newline. */
-void listener_print_uri(const struct listener *listener, const char *export_name, FILE *out);
+void listener_print_uri(const struct listener *listener, const char *export_name, bool tls,
+			FILE *out);
+
+/* Whether some listener takes clients from other hosts. Context: main. */
+bool listener_beyond_host(const struct listener_set *set);
 
 /* Describes the client behind FD for the log; safe to print. */
 void listener_peer(int fd, char *text, size_t size);
+
+/*
+ * What the kernel knows of the client behind FD: nothing, if it is no socket. PEER is
+ * zeroed before. -ENOMEM, or another error: who it is cannot be told.
+ */
+int listener_identify(int fd, struct access_peer *peer);
 
 #endif

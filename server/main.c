@@ -2,9 +2,9 @@
 /*
  * main.c - blkgate from its first line to its last.
  *
- * The path: parse the command line; open the devices; bind the sockets; make
- * the rings; give up what serving does not need (sandbox.h); start the workers;
- * accept. After that main's own loop admits
+ * The path: parse the command line; load credentials; open the devices; bind the
+ * sockets; make the rings; give up what serving does not need (sandbox.h); start the
+ * workers; accept. After that main's own loop admits
  * clients, hands each to the least loaded worker, and waits for a signal.
  * `list` and `probe` are another program's (helper.h), before any of it.
  *
@@ -33,6 +33,7 @@
 #include "server/config.h"
 #include "server/export.h"
 #include "server/fds.h"
+#include "server/gate.h"
 #include "server/helper.h"
 #include "server/hint.h"
 #include "server/limits.h"
@@ -42,6 +43,7 @@
 #include "server/sandbox.h"
 #include "server/selinux.h"
 #include "server/stats.h"
+#include "server/tls.h"
 #include "server/worker.h"
 
 /* After the shutdown timeout: time for connections to notice. */
@@ -60,6 +62,7 @@ struct server {
 	struct config config;
 	struct identity identity;
 	struct export_set exports;
+	struct gate *gate; /* the one in force */
 	struct listener_set listeners;
 	struct seat *seats;
 	unsigned nseats;
@@ -106,18 +109,25 @@ static int loop_fn
 conn_begin(struct server *s, int rfd, int wfd)
 {
 	struct seat *seat = least_loaded(s);
+	struct access_peer who = { 0 };
 	char peer[CONN_PEER_MAX];
 	struct conn *conn;
-	int ret;
+	int ret = 0;
 
 	listener_peer(rfd, peer, sizeof(peer));
-	ret = conn_new(&conn, ++s->next_conn, rfd, wfd, peer, seat->worker, &s->exports,
-		       &s->conn_owner);
+	if (s->gate->access)
+		ret = listener_identify(rfd, &who);
+	if (ret == 0)
+		ret = conn_new(&conn, ++s->next_conn, rfd, wfd, peer, seat->worker, &s->exports,
+			       &s->conn_owner);
 	if (ret < 0) {
+		access_peer_release(&who);
 		log_limited(&s->refused, LOG_ERROR, "connection refused peer=%s error=\"%s\"", peer,
 			    strerror(-ret));
 		return ret;
 	}
+	conn->gate = gate_get(s->gate);
+	conn->who = who;
 	admission_enter(&s->admission);
 	seat->conns++;
 	conn_start(conn);
@@ -277,6 +287,30 @@ backends_resume(struct server *s)
 
 /* --- Signals ----------------------------------------------------------------- */
 
+/* Whether there is a file that may have been changed. */
+static bool
+reloads(const struct server *s)
+{
+	return s->config.access.path || s->config.tls_mode != TLS_OFF;
+}
+
+/* All of the new, or nothing of it. */
+static void
+reload(struct server *s)
+{
+	static struct err err; /* of main alone */
+	struct gate *gate;
+
+	if (gate_open(&gate, &s->config, &err) < 0) {
+		log_error("cannot reload, what was in force stays so: %s", err.text);
+		return;
+	}
+	gate_put(s->gate);
+	s->gate = gate;
+	log_info("reloaded rules=%u credentials=%s", gate->access ? access_count(gate->access) : 0,
+		 gate->tls ? "yes" : "no");
+}
+
 static void loop_fn
 signal_stop(struct server *s, uint32_t signo)
 {
@@ -305,6 +339,8 @@ signal_readable(struct loop_watch *watch)
 			stats_log(&s->exports);
 		else if (info.ssi_signo == SIGUSR2)
 			backends_resume(s);
+		else if (info.ssi_signo == SIGHUP && reloads(s) && !s->stopping)
+			reload(s);
 		else
 			signal_stop(s, info.ssi_signo);
 	}
@@ -372,6 +408,7 @@ exports_open(struct server *s, struct err *err)
 		exp->sparse = c->sparse;
 		export_set_sizes(exp, &c->sizes);
 		exp->read_only = exp->dev->read_only;
+		exp->tls_required = c->tls_mode == TLS_REQUIRE || t->tls == TARGET_TLS_REQUIRED;
 		exp->clients_max = c->clients_max;
 		backend_init(&exp->backend, exp->name, exp->dev, c->on_error, c->on_error);
 		exp->backend.stopped = backend_stopped;
@@ -443,6 +480,7 @@ server_free(struct server *s)
 		dev_close(s->exports.exports[i].dev);
 	}
 	free(s->exports.exports);
+	gate_put(s->gate);
 	config_release(&s->config);
 	return ret;
 }
@@ -466,8 +504,8 @@ signals_hold(struct server *s)
 	sigaddset(&s->signals, SIGTERM);
 	sigaddset(&s->signals, SIGINT);
 	signals_harmless(&s->signals);
-	/* The terminal is gone; nothing can be reloaded yet. But nohup(1) means it. */
-	if (signal(SIGHUP, SIG_DFL) == SIG_IGN)
+	/* The terminal is gone, if there is nothing to reload. But nohup(1) means it. */
+	if (signal(SIGHUP, SIG_DFL) == SIG_IGN && !reloads(s))
 		signal(SIGHUP, SIG_IGN);
 	else
 		sigaddset(&s->signals, SIGHUP);
@@ -499,9 +537,14 @@ server_confine(struct server *s, struct err *err)
 		.mode = s->config.sandbox,
 		.rings_later = !queues_at_start(s),
 	};
-	int ret = listener_allow_unlink(&s->listeners, err);
+	int ret;
 
-	return ret < 0 ? ret : sandbox_enter(&options, &s->identity, err);
+	if (s->gate->tls)
+		sandbox_secrets();
+	if ((ret = listener_allow_unlink(&s->listeners, err)) < 0 ||
+	    (ret = gate_allow_reload(&s->config, err)) < 0)
+		return ret;
+	return sandbox_enter(&options, &s->identity, err);
 }
 
 /* Everything that may fail, before anything runs. */
@@ -518,7 +561,9 @@ server_open(struct server *s, struct err *err)
 	if (!s->seats)
 		return err_set(err, -ENOMEM, "out of memory");
 
-	if ((ret = exports_open(s, err)) < 0)
+	if (s->config.tls_mode != TLS_OFF && (ret = tls_init(err)) < 0)
+		return ret;
+	if ((ret = gate_open(&s->gate, &s->config, err)) < 0 || (ret = exports_open(s, err)) < 0)
 		return ret;
 	signals_hold(s);
 	if ((ret = listeners_open(s, err)) < 0 ||
@@ -560,6 +605,7 @@ server_start(struct server *s, struct err *err)
 	s->conn_owner = (struct conn_owner){
 		.loop = s->loop,
 		.handshake_ns = LIMIT_MS(1000) * s->config.handshake_s,
+		.tls_mode = s->config.tls_mode,
 		.negotiated = conn_negotiated,
 		.closed = conn_closed,
 	};
@@ -621,7 +667,8 @@ print_uris(const struct server *s)
 	for (unsigned l = 0; out && l < s->listeners.count; l++)
 		for (unsigned e = 0; e < s->exports.count; e++)
 			listener_print_uri(&s->listeners.listeners[l],
-					   s->exports.exports[e].name, out);
+					   s->exports.exports[e].name,
+					   s->exports.exports[e].tls_required, out);
 	if (out && fclose(out) == 0)
 		print_text(s, text, len);
 	else
@@ -651,6 +698,24 @@ limits_log(const struct server *s)
 		  (unsigned long long)payload_per_worker(s));
 }
 
+/* What goes over the network in clear, although somebody may think otherwise. */
+static void
+warn_of_clear(const struct server *s)
+{
+	char quoted[LOG_QUOTE_MAX];
+
+	for (unsigned e = 0; e < s->exports.count && s->gate->tls; e++) {
+		const struct export *exp = &s->exports.exports[e];
+
+		if (!exp->tls_required)
+			log_warning("export is to be had without TLS, too export=%s",
+				    log_quote(quoted, exp->name, strlen(exp->name)));
+	}
+	if (!s->gate->tls && listener_beyond_host(&s->listeners))
+		log_warning("no TLS: whoever reaches the server reads and writes the exports, and "
+			    "so does who listens on the way; see --tls-certificates");
+}
+
 static void
 announce(const struct server *s)
 {
@@ -673,6 +738,7 @@ announce(const struct server *s)
 		  s->config.single ? 0 : s->config.connections_max);
 	if (s->config.cache == DEV_CACHE_UNSAFE)
 		log_warning("cache=unsafe: flushes do nothing, a crash of the host loses data");
+	warn_of_clear(s);
 	if (s->config.default_listen)
 		log_info("no listener was named: serving this host only, see --bind and --socket");
 	if (!s->config.single)

@@ -9,6 +9,10 @@
  *
  * The path of a write: one send, or as many as the socket needs.
  *
+ * With TLS both have the engine of chan_tls.c in their middle: receive() asks it for
+ * plaintext and gives it what it receives when there is none; a write gives it the
+ * message, part by part, and sends what it has made of each.
+ *
  * Each receive and each send may take the stall limit, but none may last beyond
  * the deadline of its message, which begins with the call that reads or writes
  * it (message_limit): what goes on between two calls is the server's own time.
@@ -24,6 +28,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include "chan_tls.h"
 #include "server/limits.h"
 
 _Static_assert(LIMIT_SEND_SEGMENTS <= IOV_MAX, "the kernel takes that many");
@@ -83,7 +88,7 @@ tx_look(struct loop_timer *timer)
  * stream.
  */
 static int co_fn
-receive(struct chan *chan, struct iovec *iov, int iovcnt, enum chan_where where)
+receive_wire(struct chan *chan, struct iovec *iov, int iovcnt, enum chan_where where)
 {
 	struct msghdr msg = { .msg_iov = iov, .msg_iovlen = (size_t)iovcnt };
 	int ret;
@@ -109,6 +114,28 @@ receive(struct chan *chan, struct iovec *iov, int iovcnt, enum chan_where where)
 	if (ret < 0 && chan->stopped)
 		return chan->stopped;
 	return ret == 0 ? -ENODATA : ret;
+}
+
+/* As receive_wire(): what was encrypted there. */
+static int co_fn
+receive(struct chan *chan, struct iovec *iov, int iovcnt, enum chan_where where)
+{
+	struct iovec room;
+	int ret;
+
+	if (!chan->tls)
+		return receive_wire(chan, iov, iovcnt, where);
+	for (;;) {
+		ret = (int)chan_tls_read(chan->tls, iov, iovcnt);
+		if (ret != -EAGAIN)
+			return ret;
+		room = chan_tls_room(chan->tls);
+		ret = receive_wire(chan, &room, 1, where);
+		/* Who ends it without a word may not be the peer. */
+		if (ret < 0)
+			return ret == -ENODATA ? -ECONNRESET : ret;
+		chan_tls_received(chan->tls, (size_t)ret);
+	}
 }
 
 /*
@@ -281,14 +308,10 @@ chan_co_send(struct chan *chan, struct iovec *iov, int iovcnt)
 	return ret == -EINTR || ret == -EAGAIN || ret == -ECANCELED ? 0 : ret;
 }
 
-int
-chan_co_writev(struct chan *chan, struct iovec *iov, int iovcnt)
+/* Sends all of IOV as it is, LEN bytes; it is used up. */
+static int co_fn
+send_wire(struct chan *chan, struct iovec *iov, int iovcnt, size_t len)
 {
-	size_t len = 0;
-
-	for (int i = 0; i < iovcnt; i++)
-		len += iov[i].iov_len;
-	chan->tx_limit = message_limit(chan, len);
 	while (len > 0) {
 		int ret = chan_co_send(chan, iov, MIN(iovcnt, (int)LIMIT_SEND_SEGMENTS));
 		size_t n = (size_t)ret;
@@ -309,6 +332,76 @@ chan_co_writev(struct chan *chan, struct iovec *iov, int iovcnt)
 	return 0;
 }
 
+/* Sends what TLS has to say. */
+static int co_fn
+send_output(struct chan *chan)
+{
+	struct iovec out;
+
+	while ((out = chan_tls_output(chan->tls)).iov_len > 0) {
+		int ret = chan_co_send(chan, &out, 1);
+
+		if (ret < 0)
+			return ret;
+		chan_tls_sent(chan->tls, (size_t)ret);
+	}
+	return 0;
+}
+
+int
+chan_co_writev(struct chan *chan, struct iovec *iov, int iovcnt)
+{
+	size_t len = 0;
+	int ret = 0;
+
+	for (int i = 0; i < iovcnt; i++)
+		len += iov[i].iov_len;
+	chan->tx_limit = message_limit(chan, len);
+	if (!chan->tls)
+		return send_wire(chan, iov, iovcnt, len);
+	while (iovcnt > 0 && ret == 0) {
+		ret = chan->aborted ? chan->aborted : chan_tls_write(chan->tls, &iov, &iovcnt);
+		if (ret == 0)
+			ret = send_output(chan);
+	}
+	return ret;
+}
+
+/* --- TLS ---------------------------------------------------------------------- */
+
+bool
+chan_has_ahead(const struct chan *chan)
+{
+	return chan->end > chan->begin;
+}
+
+int
+chan_co_starttls(struct chan *chan, struct tls *credentials)
+{
+	int step, ret;
+
+	invariant(!chan->tls && !chan_has_ahead(chan));
+	ret = chan_tls_new(&chan->tls, credentials);
+	if (ret < 0)
+		return ret;
+	for (;;) {
+		struct iovec room;
+
+		chan->rx_limit = chan->tx_limit = message_limit(chan, LIMIT_TLS_MESSAGE_BYTES);
+		step = chan_tls_handshake(chan->tls);
+		ret = send_output(chan);
+		if (step != -EAGAIN || ret < 0)
+			return step < 0 ? step : ret;
+		if (chan_tls_has_input(chan->tls))
+			continue; /* there was no room for an answer to it */
+		room = chan_tls_room(chan->tls);
+		ret = receive_wire(chan, &room, 1, CHAN_INSIDE);
+		if (ret < 0)
+			return ret == -ENODATA ? -ECONNRESET : ret;
+		chan_tls_received(chan->tls, (size_t)ret);
+	}
+}
+
 /* --- The end ---------------------------------------------------------------- */
 
 /* AF_UNIX, AF_INET...; -1: it is none. */
@@ -319,6 +412,16 @@ socket_domain(int fd)
 	socklen_t len = sizeof(domain);
 
 	return getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len) == 0 ? domain : -1;
+}
+
+void
+chan_co_goodbye(struct chan *chan)
+{
+	if (!chan->tls || chan->aborted)
+		return;
+	chan_tls_bye(chan->tls);
+	chan->tx_limit = loop_now(chan->loop) + LIMIT_LINGER_NS;
+	(void)send_output(chan);
 }
 
 /* Bytes in the socket that the peer (TCP: its kernel) has not taken. */
@@ -358,18 +461,20 @@ linger_look(struct loop_timer *timer)
 void
 chan_co_linger(struct chan *chan)
 {
+	struct iovec forgotten = { chan->ahead, LIMIT_SKIP };
+
 	if (!chan->wfd_is_socket || chan->aborted || shutdown(chan->wfd, SHUT_WR) < 0)
 		return;
 	chan->unsent = unsent(chan);
 	if (peer_has_all(chan))
 		return;
 	chan->stopped = 0;
-	chan->begin = chan->end;
+	chan->begin = chan->end = 0;
 	chan->tx_limit = message_limit(chan, chan->unsent);
 	chan->linger_limit = loop_now(chan->loop) + LIMIT_LINGER_NS;
 	loop_timer_arm(chan->loop, &chan->tx_stall, LIMIT_LINGER_LOOK_NS, linger_look);
-	while (chan_co_receive(chan, NULL, 0, LIMIT_SKIP, CHAN_BETWEEN) >= 0)
-		chan->begin = chan->end;
+	while (receive_wire(chan, &forgotten, 1, CHAN_BETWEEN) >= 0)
+		;
 	loop_timer_disarm(&chan->tx_stall);
 }
 
@@ -434,4 +539,5 @@ chan_close(struct chan *chan)
 	if (chan->wfd != chan->rfd)
 		close(chan->wfd);
 	free(chan->ahead);
+	chan_tls_free(chan->tls);
 }

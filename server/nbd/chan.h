@@ -4,7 +4,8 @@
  *
  * 1. Everything that is received comes through chan_co_read*() in order, from
  *    one read-ahead buffer, so a burst of small requests costs one receive.
- *    Nobody else touches the descriptors: a TLS layer will stand here.
+ *    Nobody else touches the descriptors; after chan_co_starttls() all that goes
+ *    through them is encrypted, whoever reads or writes.
  * 2. One reader and one writer at a time; they may be two coroutines.
  * 3. While a message is under way some byte must move within the stall limit,
  *    and all of it within what its size is worth (LIMIT_MESSAGE_NS). Between
@@ -12,8 +13,9 @@
  * 4. After chan_abort() every call, and the one that waits, fails with its
  *    reason. After chan_stop() only reading does, when it comes to the end of
  *    what has been received. The descriptors stay open until chan_close().
- * 5. Errors: -ENODATA the peer closed between two messages, -ECONNRESET inside
- *    one, -ETIMEDOUT one of these limits, the reason of chan_abort() or
+ * 5. Errors: -ENODATA the peer closed between two messages (with TLS, only after
+ *    it has said so there), -ECONNRESET inside one, -ETIMEDOUT one of these limits,
+ *    -EPROTO what came is not TLS of this session, the reason of chan_abort() or
  *    chan_stop(), or what the kernel said.
  */
 #ifndef NBD_CHAN_H
@@ -25,8 +27,12 @@
 
 #include "blk/loop.h"
 
+struct tls;
+struct chan_tls;
+
 struct chan {
 	struct loop *loop;
+	struct chan_tls *tls; /* NULL: in clear */
 	int rfd, wfd;			/* one socket, or two ends of pipes */
 	bool rfd_is_socket, wfd_is_socket; /* recv and send; else read and write */
 	int aborted, stopped;		/* 0, or -errno: why */
@@ -79,6 +85,22 @@ int chan_co_skip(struct chan *chan, size_t len) co_fn;
 
 /* Writes all of IOV, which is used up (its entries change). */
 int chan_co_writev(struct chan *chan, struct iovec *iov, int iovcnt) co_fn;
+
+/*
+ * From here on with TLS: does its handshake as the server. Invariant: nothing that
+ * was received in clear is left, see chan_has_ahead(); nobody else reads or writes.
+ * -EPROTO when it fails: chan_tls_text(chan->tls) says why; -ENOMEM.
+ */
+int chan_co_starttls(struct chan *chan, struct tls *credentials) co_fn;
+
+/* Whether something has been received that nobody has read yet. */
+bool chan_has_ahead(const struct chan *chan);
+
+/*
+ * Says goodbye, if that is something to say: with TLS, so that the peer knows that
+ * nobody else has cut it off. The peer has a moment to take it. Nobody else writes.
+ */
+void chan_co_goodbye(struct chan *chan) co_fn;
 
 /*
  * Says that nothing more will be sent, then reads and forgets what still comes,

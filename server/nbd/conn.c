@@ -323,7 +323,9 @@ conn_transmit(struct conn *conn)
 
 	if (ret < 0)
 		return ret;
-	ret = co_spawn(sched, CO_STACK_REQUEST, &conn->writer, reply_writer, conn);
+	/* GnuTLS says nowhere how much of a stack it wants. */
+	ret = co_spawn(sched, conn->chan.tls ? CO_STACK_CONN : CO_STACK_REQUEST, &conn->writer,
+		       reply_writer, conn);
 	if (ret < 0)
 		return ret;
 	chan_set_ahead(&conn->chan, LIMIT_READ_AHEAD);
@@ -471,6 +473,7 @@ conn_main(void *arg)
 	} else {
 		log_end(conn, "handshake", ret);
 	}
+	chan_co_goodbye(&conn->chan);
 	/* It is we who end it: the client may be sending, and has replies to read. */
 	if (ret == -EMSGSIZE || ret == -ESHUTDOWN)
 		chan_co_linger(&conn->chan);
@@ -515,6 +518,7 @@ conn_new(struct conn **connp, uint64_t id, int rfd, int wfd, const char *peer,
 	conn->owner = owner;
 	conn->worker = worker;
 	conn->exports = exports;
+	conn->tls_mode = owner->tls_mode;
 	conn->client.gone = client_gone;
 	conn->session.drain = session_drain;
 	conn->session.abort = session_abort;
@@ -542,6 +546,8 @@ conn_start(struct conn *conn)
 void
 conn_free(struct conn *conn)
 {
+	gate_put(conn->gate);
+	access_peer_release(&conn->who);
 	free(conn->slots);
 	free(conn);
 }

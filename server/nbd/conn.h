@@ -23,8 +23,10 @@
 #include "chan.h"
 #include "request.h"
 #include "server/export.h"
+#include "server/gate.h"
 #include "server/limits.h"
 #include "server/log.h"
+#include "server/tls.h"
 #include "server/worker.h"
 
 #define CONN_PEER_MAX 96
@@ -34,6 +36,7 @@ struct conn;
 struct conn_owner {
 	struct loop *loop;
 	uint64_t handshake_ns; /* how long a handshake may last in all; 0: no limit */
+	enum tls_mode tls_mode;
 	void (*negotiated)(struct conn_owner *owner, struct conn *conn);
 	void (*closed)(struct conn_owner *owner, struct conn *conn);
 };
@@ -54,8 +57,11 @@ struct conn {
 	struct conn_owner *owner;
 	struct worker *worker;
 	const struct export_set *exports;
+	enum tls_mode tls_mode;
+	struct gate *gate; /* a reference that the connection owns; or NULL: nobody is kept out */
 
 	/* The worker's, all of the rest. */
+	struct access_peer who; /* what is known of the client */
 	struct chan chan;
 	struct worker_session session;
 	struct loop_timer timer; /* end of the handshake */
@@ -96,7 +102,8 @@ struct conn {
 
 /*
  * A connection over RFD and WFD (the same for a socket), which it owns from
- * now when this succeeds. Context: the owner's. -ENOMEM.
+ * now when this succeeds. Before it starts, its gate and who it is may be set.
+ * Context: the owner's. -ENOMEM.
  */
 int conn_new(struct conn **connp, uint64_t id, int rfd, int wfd, const char *peer,
 	     struct worker *worker, const struct export_set *exports, struct conn_owner *owner);
@@ -106,6 +113,20 @@ void conn_start(struct conn *conn);
 void conn_free(struct conn *conn);
 
 /* --- For the files of nbd/, on the worker ----------------------------------- */
+
+/* The rules about the client; NULL: it may do everything. */
+static inline const struct access *
+conn_access(const struct conn *conn)
+{
+	return conn->gate ? conn->gate->access : NULL;
+}
+
+/* What STARTTLS has to offer; NULL: nothing. */
+static inline struct tls *
+conn_tls(const struct conn *conn)
+{
+	return conn->gate ? conn->gate->tls : NULL;
+}
 
 /* A request has its reply sent, or never will: its slot is free. */
 void conn_slot_put(struct conn *conn, struct request *req) loop_fn;

@@ -86,6 +86,52 @@ handshake_co_error(struct handshake *h, uint32_t type, const char *fmt, ...)
 	return ret < 0 ? ret : handshake_co_flush(h);
 }
 
+/* --- Rights ----------------------------------------------------------------- */
+
+/* Whoever has no TLS does not see it. */
+static bool
+is_hidden(const struct handshake *h, const struct export *exp)
+{
+	return exp->tls_required && !h->conn->chan.tls;
+}
+
+enum access_right
+handshake_right(const struct handshake *h, const struct export *exp)
+{
+	const struct access *access = conn_access(h->conn);
+
+	if (is_hidden(h, exp))
+		return ACCESS_NONE;
+	return access ? access_right_of(access, h->verdicts[exp->index]) : ACCESS_WRITE;
+}
+
+/* How many options there may be must not tell of exports that do not exist. */
+void
+handshake_judge(struct handshake *h)
+{
+	const struct export_set *set = h->conn->exports;
+	const struct access *access = conn_access(h->conn);
+	unsigned visible = 0;
+
+	if (access)
+		access_judge(access, &h->conn->who, h->verdicts);
+	for (unsigned i = 0; i < set->count; i++)
+		visible += handshake_right(h, &set->exports[i]) != ACCESS_NONE;
+	h->options_max = LIMIT_OPTIONS + LIMIT_OPTIONS_PER_EXPORT * visible;
+}
+
+/* A right is missing: for the operator alone. */
+static void
+log_denied(struct handshake *h, const struct export *exp)
+{
+	char name[LOG_QUOTE_MAX], where[ACCESS_WHERE_MAX], rule[LOG_QUOTE_MAX];
+
+	access_where(conn_access(h->conn), h->verdicts[exp->index], where);
+	conn_log_handshake(h->conn, "access denied export=%s option=%s rule=%s",
+			   log_quote(name, exp->name, strlen(exp->name)),
+			   nbd_opt_name(h->opt.number), log_quote(rule, where, strlen(where)));
+}
+
 /* --- Exports ---------------------------------------------------------------- */
 
 uint16_t
@@ -94,7 +140,7 @@ handshake_tflags(const struct handshake *h, const struct export *exp)
 	uint16_t flags = NBD_FLAG_HAS_FLAGS | NBD_FLAG_SEND_FLUSH | NBD_FLAG_SEND_FUA |
 			 NBD_FLAG_SEND_CACHE;
 
-	if (exp->read_only) {
+	if (exp->read_only || handshake_right(h, exp) < ACCESS_WRITE) {
 		flags |= NBD_FLAG_READ_ONLY;
 	} else {
 		flags |= NBD_FLAG_SEND_WRITE_ZEROES | NBD_FLAG_SEND_FAST_ZERO;
@@ -137,10 +183,47 @@ handshake_co_name(struct handshake *h, struct wire *wire)
 	return len;
 }
 
+bool
+handshake_needs_tls(const struct handshake *h)
+{
+	return h->conn->tls_mode == TLS_REQUIRE && !h->conn->chan.tls;
+}
+
+int
+handshake_find(struct handshake *h, uint32_t len, struct export **expp)
+{
+	struct export *exp = export_find(h->conn->exports, h->name, len);
+
+	if (!exp || is_hidden(h, exp))
+		return -ENOENT;
+	if (handshake_right(h, exp) == ACCESS_NONE) {
+		log_denied(h, exp);
+		return -EACCES;
+	}
+	*expp = exp;
+	return 0;
+}
+
+/*
+ * The answer for a name that is not there. Where some exports are to be had with TLS
+ * only it may be one of them, so INFO and GO say the same of all.
+ */
+static int co_fn
+answer_unknown(struct handshake *h, uint32_t len)
+{
+	char quoted[LOG_QUOTE_MAX];
+	bool asks = h->opt.number == NBD_OPT_INFO || h->opt.number == NBD_OPT_GO;
+
+	log_quote(quoted, h->name, len);
+	if (asks && h->conn->tls_mode == TLS_ON && !h->conn->chan.tls)
+		return handshake_co_error(h, NBD_REP_ERR_TLS_REQD,
+					  "there is no export %s without TLS", quoted);
+	return handshake_co_error(h, NBD_REP_ERR_UNKNOWN, "there is no export %s", quoted);
+}
+
 struct export *
 handshake_co_find(struct handshake *h, uint32_t len, int *ret)
 {
-	char quoted[LOG_QUOTE_MAX];
 	struct export *exp;
 
 	if (len > LIMIT_STRING_BYTES) {
@@ -154,10 +237,10 @@ handshake_co_find(struct handshake *h, uint32_t len, int *ret)
 					  "the export name is not UTF-8 without NUL");
 		return NULL;
 	}
-	exp = export_find(h->conn->exports, h->name, len);
-	if (!exp)
-		*ret = handshake_co_error(h, NBD_REP_ERR_UNKNOWN, "there is no export %s",
-					  log_quote(quoted, h->name, len));
+	if (handshake_find(h, len, &exp) < 0) {
+		*ret = answer_unknown(h, len);
+		return NULL;
+	}
 	return exp;
 }
 
@@ -166,6 +249,10 @@ handshake_choose(struct handshake *h, struct export *exp, struct err *err)
 {
 	struct conn *conn = h->conn;
 
+	if (handshake_right(h, exp) < ACCESS_READ) {
+		log_denied(h, exp);
+		return err_set(err, -EACCES, "the export is listed for this client, and no more");
+	}
 	if (!export_enter(exp))
 		return err_set(err, -EBUSY, "the export has its %u clients already",
 			       exp->clients_max);
@@ -207,18 +294,6 @@ opt_co_abort(struct handshake *h)
 }
 
 static int co_fn
-opt_co_starttls(struct handshake *h)
-{
-	int ret = drain(h);
-
-	if (ret < 0)
-		return ret;
-	if (h->opt.len > 0)
-		return handshake_co_error(h, NBD_REP_ERR_INVALID, "STARTTLS takes no data");
-	return handshake_co_error(h, NBD_REP_ERR_PLATFORM, "this server is built without TLS");
-}
-
-static int co_fn
 opt_co_unsupported(struct handshake *h)
 {
 	int ret = drain(h);
@@ -229,11 +304,24 @@ opt_co_unsupported(struct handshake *h)
 				  h->opt.number, nbd_opt_name(h->opt.number));
 }
 
+/* Any option but those that may come before TLS, and EXPORT_NAME, which has no answer. */
+static int co_fn
+require_tls(struct handshake *h)
+{
+	int ret = drain(h);
+
+	return ret < 0 ? ret :
+			 handshake_co_error(h, NBD_REP_ERR_TLS_REQD, "STARTTLS has to come first");
+}
+
 static int co_fn
 dispatch(struct handshake *h)
 {
 	int ret;
 
+	if (h->fixed && handshake_needs_tls(h) && h->opt.number != NBD_OPT_ABORT &&
+	    h->opt.number != NBD_OPT_STARTTLS && h->opt.number != NBD_OPT_EXPORT_NAME)
+		return require_tls(h);
 	if (worker_draining(h->conn->worker) && h->opt.number != NBD_OPT_ABORT) {
 		ret = drain(h);
 		if (ret < 0 || h->opt.number == NBD_OPT_EXPORT_NAME)
@@ -275,7 +363,6 @@ dispatch(struct handshake *h)
 static int co_fn
 next_option(struct handshake *h)
 {
-	unsigned max = LIMIT_OPTIONS + LIMIT_OPTIONS_PER_EXPORT * h->conn->exports->count;
 	uint8_t bytes[NBD_OPTION_BYTES];
 	int ret = chan_co_read(&h->conn->chan, bytes, sizeof(bytes), CHAN_BETWEEN);
 
@@ -289,8 +376,8 @@ next_option(struct handshake *h)
 		h->conn->end_logged = true;
 		return -EMSGSIZE;
 	}
-	if (++h->options > max) {
-		conn_log_handshake(h->conn, "too many options limit=%u", max);
+	if (++h->options > h->options_max) {
+		conn_log_handshake(h->conn, "too many options limit=%u", h->options_max);
 		h->conn->end_logged = true;
 		return -EMSGSIZE;
 	}
@@ -336,6 +423,7 @@ handshake_co_run(struct conn *conn)
 	h->options = 0;
 	h->asked_sizes = false;
 	h->out_len = 0;
+	handshake_judge(h);
 	handshake_forget(h);
 
 	ret = greet(h);

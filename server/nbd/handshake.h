@@ -32,9 +32,10 @@ struct handshake {
 	struct conn *conn;
 	bool fixed;	/* the client knows fixed newstyle */
 	bool no_zeroes; /* and leaves the 124 zeroes out */
-	unsigned options;
+	unsigned options, options_max;
 	bool asked_sizes; /* the option being answered asked for the block sizes */
 	struct nbd_option opt; /* the one being answered */
+	uint16_t verdicts[LIMIT_EXPORTS]; /* of the gate's rules, if it has any */
 	size_t out_len;
 	char name[LIMIT_STRING_BYTES];
 	char query[LIMIT_STRING_BYTES];
@@ -60,9 +61,26 @@ int handshake_co_raw(struct handshake *h, const void *data, size_t len) co_fn;
 int handshake_co_flush(struct handshake *h) co_fn;
 
 /*
- * The client chose EXP: counts it in and fills conn's exp, queue and limits.
- * -EBUSY when the export has all the clients it may have, -ENODEV when its
- * device cannot be used by this worker now; ERR says why.
+ * Looks up what this client may do with each export. Again when more is known of it:
+ * its certificate, or its PSK user.
+ */
+void handshake_judge(struct handshake *h);
+
+/* That of EXP: an export with ACCESS_NONE does not exist for this client. */
+enum access_right handshake_right(const struct handshake *h, const struct export *exp);
+
+/*
+ * The export of the LEN bytes in h->name. -ENOENT; -EACCES for one that does not
+ * exist for this client only, which has been logged: the client gets, to the byte,
+ * the same answer.
+ */
+int handshake_find(struct handshake *h, uint32_t len, struct export **expp);
+
+/*
+ * The client chose EXP, which exists for it: counts it in and fills conn's exp,
+ * queue and limits. -EBUSY when the export has all the clients it may have, -EACCES
+ * when this one may not enter, which has been logged, -ENODEV when its device cannot
+ * be used by this worker now; ERR says why, in words for the client.
  */
 int handshake_choose(struct handshake *h, struct export *exp, struct err *err) loop_fn;
 
@@ -71,6 +89,9 @@ uint16_t handshake_tflags(const struct handshake *h, const struct export *exp);
 
 /* Contexts of EXP that were selected, bits of context.h: none if it was another export. */
 uint32_t handshake_contexts(const struct handshake *h, const struct export *exp);
+
+/* TLS must come before anything else that this client may want. */
+bool handshake_needs_tls(const struct handshake *h);
 
 /*
  * Forgets whatever options have agreed on. What was said in clear must not count
@@ -82,8 +103,8 @@ void handshake_forget(struct handshake *h);
 uint32_t handshake_co_name(struct handshake *h, struct wire *wire) co_fn;
 
 /*
- * The export of a name of LEN bytes that was read so; or NULL, and ERR_INVALID or
- * ERR_UNKNOWN has been answered with *RET as the result.
+ * The export of a name of LEN bytes that was read so; or NULL, and ERR_INVALID,
+ * ERR_TLS_REQD or ERR_UNKNOWN has been answered with *RET as the result.
  */
 struct export *handshake_co_find(struct handshake *h, uint32_t len, int *ret) co_fn;
 
@@ -93,6 +114,7 @@ struct export *handshake_co_find(struct handshake *h, uint32_t len, int *ret) co
  */
 int opt_co_export_name(struct handshake *h) co_fn;
 int opt_co_list(struct handshake *h) co_fn;
+int opt_co_starttls(struct handshake *h) co_fn;
 int opt_co_info_or_go(struct handshake *h) co_fn;
 int opt_co_structured_reply(struct handshake *h) co_fn;
 int opt_co_extended_headers(struct handshake *h) co_fn;

@@ -54,10 +54,17 @@ opt_co_export_name(struct handshake *h)
 	if (!nbd_string_ok(h->name, len))
 		return refuse(h, len, "the name is not UTF-8 without NUL");
 	h->asked_sizes = false;
-	exp = export_find(h->conn->exports, h->name, len);
-	if (!exp)
-		return refuse(h, len, "there is no such export");
-	ret = handshake_choose(h, exp, &err);
+	ret = handshake_find(h, len, &exp);
+	if (ret == -ENOENT)
+		return refuse(h, len, conn_tls(h->conn) && !h->conn->chan.tls ?
+					      "there is no such export without TLS" :
+					      "there is no such export");
+	if (ret == 0)
+		ret = handshake_choose(h, exp, &err);
+	if (ret == -EACCES) {
+		h->conn->end_logged = true;
+		return ret;
+	}
 	if (ret < 0)
 		return refuse(h, len, err.text);
 	ret = answer(h);

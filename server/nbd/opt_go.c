@@ -115,6 +115,8 @@ opt_co_info_or_go(struct handshake *h)
 		return send_infos(h, exp, &w);
 
 	ret = handshake_choose(h, exp, &err);
+	if (ret == -EACCES)
+		return handshake_co_error(h, NBD_REP_ERR_POLICY, "%s", err.text);
 	if (ret < 0) {
 		conn_log_handshake(h->conn, "export refused export=%s reason=\"%s\"",
 				   log_quote(quoted, h->name, w.name_len), err.text);

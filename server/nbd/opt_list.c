@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * opt_list.c - LIST: every export under its own name, with its description.
+ * opt_list.c - LIST: every export that exists for this client, under its own
+ * name, with its description.
  * Source: NBD protocol, NBD_OPT_LIST, NBD_REP_SERVER.
  */
 #include <string.h>
@@ -35,6 +36,8 @@ opt_co_list(struct handshake *h)
 	if (h->opt.len > 0)
 		return handshake_co_error(h, NBD_REP_ERR_INVALID, "LIST takes no data");
 	for (unsigned i = 0; i < set->count; i++) {
+		if (handshake_right(h, &set->exports[i]) == ACCESS_NONE)
+			continue;
 		ret = list_item(h, &set->exports[i]);
 		if (ret < 0)
 			return ret;

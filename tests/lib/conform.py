@@ -15,6 +15,7 @@ once for each way; serve(ARGUMENT...) starts the server of that way:
     tcp       one server, connections to a port of 127.0.0.1
     pair-cut  the same, but messages arrive in pieces: what is short one byte at
     tcp-cut   a time, of what is long the first bytes
+    tls       as tcp, with STARTTLS as the first option of each hello()
 
 A socket pair tells whether the other end has taken what was sent, so that in
 pair-cut every byte has a receive of its own. TCP does not tell; there each byte
@@ -41,14 +42,18 @@ from collections import namedtuple
 
 import nbdraw
 import server as running
+from nbdtls import TlsConn, client_context
+from pki import Pki
 from server import GUARD, REPORT, Server, Skip, path_for
 
-WAYS = ("pair", "pair-cut", "tcp", "tcp-cut")
+WAYS = ("pair", "pair-cut", "tcp", "tcp-cut", "tls")
 CUT = 320                       # so many bytes of a message one by one
 CASE = re.compile(r"test_([A-Z]{1,3})_(\d+)(?:_[a-z0-9_]+)?")
 # For over(): where one server has all connections; where no message is cut.
-LISTENS = ("tcp", "tcp-cut")
-UNCUT = ("pair", "tcp")
+LISTENS = ("tcp", "tcp-cut", "tls")
+UNCUT = ("pair", "tcp", "tls")
+# For what comes before TLS, or needs the bytes as they are on the wire.
+CLEAR = ("pair", "pair-cut", "tcp", "tcp-cut")
 
 
 class CutConn(nbdraw.Conn):
@@ -187,6 +192,24 @@ class ListeningServer(Client, Listener):
     pass
 
 
+class TlsListener(Client, Listener):
+    """A server that wants TLS, and its clients."""
+
+    directories = []        # with the certificates of both sides, the same for all cases
+
+    def __init__(self, args, **more):
+        if not self.directories:
+            pki = Pki()
+            self.directories.extend((pki.server(), pki.client()))
+        directory, self.client_directory = self.directories
+        super().__init__([*args, "--tls-certificates", directory, "--tls-verify-peer"],
+                         lambda sock: TlsConn(sock, self.context_of()), **more)
+
+    def context_of(self, *versions):
+        """Of a client that may come in."""
+        return client_context(self.client_directory, *[versions] if versions else [])
+
+
 class Way:
     """How a case reaches the server; called with the server's arguments, it starts one."""
 
@@ -196,6 +219,8 @@ class Way:
         self.listens = name in LISTENS
 
     def __call__(self, *args, **more):
+        if self.name == "tls":
+            return TlsListener(args, **more)
         if self.listens:
             return ListeningServer(args, self.conn_class, **more)
         return PairServer(args, self.conn_class, more.get("late", False))

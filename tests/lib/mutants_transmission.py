@@ -452,8 +452,8 @@ OF["subtle-points"] = {
         ("\tif (req->flags & ~flags_taken(limits, req->command))\n",
          "\tinvariant(!(req->flags & 0x4000));\n"
          "\tif (req->flags & ~flags_taken(limits, req->command))\n")]),
-    "tls-required-without-tls": ("SP_6_no_word_of_tls@pair", HANDSHAKE, [
-        ("NBD_REP_ERR_PLATFORM, \"this", "NBD_REP_ERR_TLS_REQD, \"this")]),
+    "tls-required-without-tls": ("SP_6_no_word_of_tls@pair", "server/nbd/opt_starttls.c", [
+        ("NBD_REP_ERR_POLICY,\n", "NBD_REP_ERR_TLS_REQD,\n")]),
     "no-df-after-export-name": ("SP_7_zeroes_of_export_name@pair",
                                 "server/nbd/opt_export_name.c", [
         ("\tput_be16(reply + 8, h->conn->limits.tflags);\n",

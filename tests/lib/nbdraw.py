@@ -128,6 +128,10 @@ def option_bytes(option, data=b"", length=None):
     return struct.pack(">QII", IHAVEOPT, option, length) + data
 
 
+def option_reply_bytes(option, kind, data=b""):
+    return struct.pack(">QIII", OPTION_REPLY_MAGIC, option, kind, len(data)) + data
+
+
 def name_bytes(name):
     return name if isinstance(name, bytes) else name.encode()
 

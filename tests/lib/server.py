@@ -248,7 +248,7 @@ class Server:
             os.set_blocking(self.process.stdout.fileno(), False)
             self.uris = (self.process.stdout.read() or b"").decode().splitlines()
         for uri in self.uris:
-            match = re.match(r"nbd://(?:\[[^]]*\]|[^/:]*):(\d+)", uri)
+            match = re.match(r"nbds?://(?:\[[^]]*\]|[^/:]*):(\d+)", uri)
             if match:
                 self.port = int(match.group(1))
 

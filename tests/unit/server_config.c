@@ -244,7 +244,10 @@ START_TEST(usage_names_every_option)
 		"--max-handshakes", "--handshake-limit", "--keepalive", "--tcp-user-timeout",
 		"--workers", "--poll", "--shutdown-timeout", "--print-uri", "--block-size ",
 		"--block-size-policy", "--sparse-reads", "--user", "--group", "--sandbox",
-		"--selinux-label", "--verbose", "--version", "--help",
+		"--selinux-label", "--access ", "--allow ", "--deny ", "--tls ",
+		"--tls-certificates", "--tls-ca", "--tls-crl", "--tls-cert,", "--tls-key",
+		"--tls-verify-peer", "--tls-psk", "--tls-priority", "--verbose", "--version",
+		"--help",
 	};
 	unsigned found = 0;
 
@@ -464,7 +467,7 @@ START_TEST(wrong_options)
 	bad("--s /disk", "--s: could be any of --sparse-reads, --socket, --socket-mode, --single, "
 			 "--shared, --shutdown-timeout");
 	bad("--ver /disk", "--ver: could be any of --verbose, --version");
-	bad("--=x /disk", "--=x: there is no such option");
+	bad("--=x /disk", "--: there is no such option");
 	/* As if it were a long one. */
 	bad("-r=1 /disk", "-=: there is no such option", "-p 10809");
 	bad("/disk -p", "-p", "value");
@@ -732,8 +735,40 @@ START_TEST(listeners)
 }
 END_TEST
 
+START_TEST(access_rules)
+{
+	static char name[] = "blkgate", allow[] = "--allow=read any on b",
+		    deny[] = "--deny=uid=0 on a", bad_rule[] = "--allow=read any on c",
+		    file[] = "--access=/nonexistent", a[] = "a=/x", b[] = "b=/y";
+	char *both[] = { name, allow, file, deny, a, b, NULL };
+	char *wrong[] = { name, a, deny, bad_rule, b, NULL };
+
+	good("/disk");
+	ck_assert(!config_has_access(&config));
+	forget();
+	ck_assert_int_eq(config_parse(&config, 6, both, &err), 0);
+	ck_assert(config_has_access(&config));
+	/* The file is not opened here. */
+	ck_assert_str_eq(config.access.path, "/nonexistent");
+	ck_assert_uint_eq(config.access.nlines, 2);
+	ck_assert(!config.access.lines[0].is_deny && config.access.lines[1].is_deny);
+	ck_assert_str_eq(config.access.lines[0].text, "read any on b");
+	ck_assert_str_eq(config.access.lines[1].text, "uid=0 on a");
+	ck_assert_uint_eq(config.access.nexports, 2);
+	ck_assert_str_eq(config.access.exports[0], "a");
+	ck_assert_str_eq(config.access.exports[1], "b");
+	/* Whatever the order of options and targets. */
+	forget();
+	ck_assert_int_eq(config_parse(&config, 5, wrong, &err), -EINVAL);
+	ck_assert_ptr_nonnull(strstr(err.text, "--allow=read any on c: column 13: there is no "
+					       "export \"c\", only \"a\", \"b\""));
+	bad("--access", "--access", "needs a value");
+	bad("--deny", "--deny", "needs a value");
+}
+END_TEST
+
 UNIT_MAIN(defaults, every_option, help_and_version, usage_names_every_option, numbers, places,
 	  tcp_times, words_and_modes, block_sizes, wrong_options, target_grammar,
 	  target_of_an_existing_file, wrong_targets,
 	  names_of_several, default_export, options_for_one_target, strings_of_the_protocol,
-	  too_many_targets, listeners)
+	  too_many_targets, listeners, access_rules)

@@ -23,7 +23,7 @@ uri(bool is_tcp, const char *name, const char *export_name)
 
 	ck_assert_ptr_nonnull(out);
 	snprintf(l.name, sizeof(l.name), "%s", name);
-	listener_print_uri(&l, export_name, out);
+	listener_print_uri(&l, export_name, false, out);
 	fclose(out);
 	return text;
 }

@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * gate.h - what decides who may enter, and can be exchanged while the server runs.
+ *
+ * 1. A gate is constant from gate_open() on, and counts its references.
+ * 2. Main has the one that is in force, and exchanges it as a whole: a set that is
+ *    broken in part is never in force in part.
+ * 3. A connection takes its reference when it comes, and keeps it: whoever is
+ *    inside stays, by the rules under which he came.
+ */
+#ifndef SERVER_GATE_H
+#define SERVER_GATE_H
+
+#include "server/access.h"
+#include "server/config.h"
+#include "server/tls.h"
+
+struct gate {
+	unsigned refs;	       /* atomic */
+	struct access *access; /* NULL: everybody may do everything */
+	struct tls *tls;       /* NULL: nobody gets TLS */
+};
+
+/*
+ * Reads all that CONFIG names, with one reference. Errors: of access_load() and
+ * tls_load(); of rules about what this server cannot find out. Context: main, after
+ * tls_init() if there are credentials.
+ */
+int gate_open(struct gate **gatep, const struct config *config, struct err *err) no_co_fn;
+
+/* Lets the sandbox have what another gate_open() reads. Context: main. */
+int gate_allow_reload(const struct config *config, struct err *err) no_co_fn;
+
+/* Any thread. gate_put() takes NULL, too. */
+struct gate *gate_get(struct gate *gate);
+void gate_put(struct gate *gate);
+
+#endif

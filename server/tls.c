@@ -1,0 +1,485 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * tls.c - credentials; see tls.h.
+ *
+ * The path, tls_load(): the files are read into memory, one after the other; GnuTLS
+ * takes certificates, key and lists from there, the users are kept by ourselves
+ * (tls_psk.h); what they say together is checked; the memory is wiped.
+ */
+#include "tls.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <gnutls/crypto.h>
+#include <gnutls/gnutls.h>
+#include <gnutls/x509.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/annotate.h"
+#include "base/range.h"
+#include "server/limits.h"
+#include "server/tls_psk.h"
+
+/*
+ * Without what a reader of packets could undo later (static RSA) or what has been
+ * broken before (CBC, SHA-1). It is for the server to choose among what is left.
+ */
+#define PRIORITY \
+	"NORMAL:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2:-RSA:-AES-128-CBC:-AES-256-CBC:-SHA1:" \
+	"-SIGN-RSA-SHA1:-SIGN-ECDSA-SHA1:%SERVER_PRECEDENCE"
+#define PRIORITY_PSK ":+ECDHE-PSK:+DHE-PSK"
+
+struct tls {
+	unsigned refs; /* atomic */
+	gnutls_certificate_credentials_t x509; /* NULL: without certificates */
+	gnutls_psk_server_credentials_t psk;   /* NULL: without users */
+	gnutls_priority_t priority;
+	bool verify_peer;
+	int64_t expires;
+	struct tls_psk_list users;
+};
+
+/* libgnutls asks this before it initialises itself while it is loaded. */
+__attribute__((visibility("default"))) int _gnutls_global_init_skip(void);
+
+int
+_gnutls_global_init_skip(void)
+{
+	return 1;
+}
+
+bool
+tls_wants_x509(const struct tls_files *f)
+{
+	return f->dir || f->ca || f->crl || f->cert || f->key;
+}
+
+bool
+tls_wanted(const struct tls_files *f)
+{
+	return tls_wants_x509(f) || f->psk;
+}
+
+int
+tls_init(struct err *err)
+{
+	static const char *const deaf[] = { "SSLKEYLOGFILE", "GNUTLS_DEBUG_LEVEL",
+					    "GNUTLS_SYSTEM_PRIORITY_FILE",
+					    "GNUTLS_SYSTEM_PRIORITY_FAIL_ON_INVALID",
+					    "GNUTLS_CPUID_OVERRIDE" };
+	int ret;
+
+	for (size_t i = 0; i < ARRAY_SIZE(deaf); i++)
+		unsetenv(deaf[i]);
+	ret = gnutls_global_init();
+	if (ret < 0)
+		return err_set(err, -ENODEV, "GnuTLS: %s", gnutls_strerror(ret));
+	return 0;
+}
+
+/* --- Files ------------------------------------------------------------------ */
+
+/* A file and what it says, NUL behind it; wiped by text_release(). */
+struct text {
+	char *path; /* NULL: there is none */
+	char *data;
+	size_t len;
+};
+
+static void
+text_release(struct text *text)
+{
+	if (text->data)
+		explicit_bzero(text->data, text->len);
+	free(text->data);
+	free(text->path);
+	*text = (struct text){ 0 };
+}
+
+/* Which file it is: the one that was GIVEN, or NAME in the directory if that is there. */
+static int
+text_find(struct text *text, const struct tls_files *files, const char *given, const char *name,
+	  struct err *err)
+{
+	*text = (struct text){ 0 };
+	if (!given && !files->dir)
+		return 0;
+	if (given)
+		text->path = strdup(given);
+	else if (asprintf(&text->path, "%s/%s", files->dir, name) < 0)
+		text->path = NULL;
+	if (!text->path)
+		return err_set(err, -ENOMEM, "out of memory");
+	if (!given && access(text->path, F_OK) < 0 && errno == ENOENT) {
+		free(text->path);
+		text->path = NULL;
+	}
+	return 0;
+}
+
+static int
+text_check(const char *path, const struct stat *st, bool secret, struct err *err)
+{
+	if (!S_ISREG(st->st_mode))
+		return err_set(err, -EINVAL, "%s: must be a regular file", path);
+	if (st->st_size > LIMIT_CREDENTIAL_BYTES)
+		return err_set(err, -EFBIG, "%s: has %lld bytes, but %u is the limit", path,
+			       (long long)st->st_size, LIMIT_CREDENTIAL_BYTES);
+	if (secret && st->st_mode & 0037)
+		return err_set(err, -EACCES,
+			       "%s: has mode %04o, others than its owner and a group that reads "
+			       "must not get at the key: chmod 0600 or 0640",
+			       path, (unsigned)st->st_mode & 07777);
+	return 0;
+}
+
+static int
+text_read(struct text *text, bool secret, struct err *err)
+{
+	int fd = open(text->path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK), ret;
+	struct stat st;
+
+	if (fd < 0)
+		return err_set(err, -errno, "%s: %s", text->path, strerror(errno));
+	ret = fstat(fd, &st) < 0 ? err_set(err, -errno, "%s: %s", text->path, strerror(errno)) :
+				   text_check(text->path, &st, secret, err);
+	if (ret < 0)
+		goto close;
+	text->len = (size_t)st.st_size;
+	text->data = malloc(text->len + 1);
+	if (!text->data) {
+		ret = err_set(err, -ENOMEM, "%s: out of memory", text->path);
+		goto close;
+	}
+	for (size_t at = 0; at < text->len;) {
+		ssize_t n = read(fd, text->data + at, text->len - at);
+
+		if (n <= 0) {
+			ret = err_set(err, n < 0 ? -errno : -EIO, "%s: %s", text->path,
+				      n < 0 ? strerror(errno) : "became shorter meanwhile");
+			break;
+		}
+		at += (size_t)n;
+	}
+	text->data[text->len] = '\0';
+close:
+	close(fd);
+	return ret;
+}
+
+static gnutls_datum_t
+datum(const struct text *text)
+{
+	return (gnutls_datum_t){ (unsigned char *)text->data, (unsigned)text->len };
+}
+
+/* --- Certificates ------------------------------------------------------------ */
+
+static int
+date_check(struct tls *tls, const char *path, struct err *err)
+{
+	time_t now = time(NULL), from, to;
+	gnutls_x509_crt_t crt;
+	gnutls_datum_t der;
+	char date[40];
+	struct tm tm;
+	int ret;
+
+	if (gnutls_certificate_get_crt_raw(tls->x509, 0, 0, &der) < 0 ||
+	    gnutls_x509_crt_init(&crt) < 0)
+		return err_set(err, -ENOMEM, "%s: out of memory", path);
+	ret = gnutls_x509_crt_import(crt, &der, GNUTLS_X509_FMT_DER);
+	from = gnutls_x509_crt_get_activation_time(crt);
+	to = gnutls_x509_crt_get_expiration_time(crt);
+	gnutls_x509_crt_deinit(crt);
+	if (ret < 0)
+		return err_set(err, -EINVAL, "%s: %s", path, gnutls_strerror(ret));
+	tls->expires = to;
+	if (now >= from && now < to)
+		return 0;
+	strftime(date, sizeof(date), "%Y-%m-%d %H:%M:%S UTC",
+		 gmtime_r(now < from ? &from : &to, &tm));
+	return err_set(err, -EINVAL, "%s: the certificate %s %s", path,
+		       now < from ? "is not valid before" : "has expired on", date);
+}
+
+/* The server's own certificate, with those up to the CA's, and its key. */
+static int
+identity_load(struct tls *tls, const struct tls_files *files, struct err *err)
+{
+	struct text cert = { 0 }, key = { 0 };
+	gnutls_datum_t cert_datum, key_datum;
+	int ret;
+
+	if ((ret = text_find(&cert, files, files->cert, "server-cert.pem", err)) < 0 ||
+	    (ret = text_find(&key, files, files->key, "server-key.pem", err)) < 0)
+		goto release;
+	if (!cert.path || !key.path) {
+		if (files->dir)
+			ret = err_set(err, -ENOENT, "%s: there is no %s in it", files->dir,
+				      cert.path ? "server-key.pem" : "server-cert.pem");
+		else
+			ret = err_set(err, -EINVAL, "a server's certificate needs --tls-cert=FILE "
+						    "and --tls-key=FILE");
+		goto release;
+	}
+	if ((ret = text_read(&cert, false, err)) < 0 || (ret = text_read(&key, true, err)) < 0)
+		goto release;
+	cert_datum = datum(&cert);
+	key_datum = datum(&key);
+	ret = gnutls_certificate_set_x509_key_mem2(tls->x509, &cert_datum, &key_datum,
+						   GNUTLS_X509_FMT_PEM, NULL, 0);
+	if (ret < 0)
+		ret = err_set(err, -EINVAL, "%s, %s: %s", cert.path, key.path,
+			      gnutls_strerror(ret));
+	else
+		ret = date_check(tls, cert.path, err);
+release:
+	text_release(&cert);
+	text_release(&key);
+	return ret;
+}
+
+/* Certificates of those who sign clients' ones. */
+static int
+ca_load(struct tls *tls, const struct tls_files *files, struct err *err)
+{
+	struct text ca;
+	gnutls_datum_t d;
+	int ret = text_find(&ca, files, files->ca, "ca-cert.pem", err);
+
+	if (ret == 0 && !ca.path && tls->verify_peer)
+		ret = err_set(err, -EINVAL,
+			      "--tls-verify-peer: needs the certificate of who signs clients' "
+			      "ones: ca-cert.pem in --tls-certificates, or --tls-ca=FILE");
+	if (ret < 0 || !ca.path)
+		return ret;
+	ret = text_read(&ca, false, err);
+	if (ret == 0) {
+		d = datum(&ca);
+		ret = gnutls_certificate_set_x509_trust_mem(tls->x509, &d, GNUTLS_X509_FMT_PEM);
+		if (ret <= 0)
+			ret = err_set(err, -EINVAL, "%s: %s", ca.path,
+				      ret < 0 ? gnutls_strerror(ret) : "has no certificate");
+	}
+	text_release(&ca);
+	return MIN(ret, 0);
+}
+
+/* And what they have taken back. */
+static int
+crl_load(struct tls *tls, const struct tls_files *files, struct err *err)
+{
+	struct text crl;
+	gnutls_datum_t d;
+	int ret = text_find(&crl, files, files->crl, "ca-crl.pem", err);
+
+	if (ret < 0 || !crl.path)
+		return ret;
+	ret = text_read(&crl, false, err);
+	if (ret == 0) {
+		d = datum(&crl);
+		ret = gnutls_certificate_set_x509_crl_mem(tls->x509, &d, GNUTLS_X509_FMT_PEM);
+		if (ret <= 0)
+			ret = err_set(err, -EINVAL, "%s: %s", crl.path,
+				      ret < 0 ? gnutls_strerror(ret) : "has no revocation list");
+	}
+	text_release(&crl);
+	return MIN(ret, 0);
+}
+
+static int
+x509_load(struct tls *tls, const struct tls_files *files, struct err *err)
+{
+	int ret;
+
+	if (gnutls_certificate_allocate_credentials(&tls->x509) < 0 ||
+	    gnutls_certificate_set_known_dh_params(tls->x509, GNUTLS_SEC_PARAM_MEDIUM) < 0)
+		return err_set(err, -ENOMEM, "out of memory");
+	gnutls_certificate_set_verify_limits(tls->x509, LIMIT_PEER_KEY_BITS, LIMIT_PEER_CHAIN);
+	if ((ret = identity_load(tls, files, err)) < 0 || (ret = ca_load(tls, files, err)) < 0)
+		return ret;
+	return crl_load(tls, files, err);
+}
+
+/* --- Users ------------------------------------------------------------------- */
+
+/*
+ * GnuTLS asks for the key of a user. Who is not there has one that nobody knows, so
+ * that this looks like a wrong key from outside.
+ */
+static int
+user_key(gnutls_session_t session, const gnutls_datum_t *user, gnutls_datum_t *key)
+{
+	const struct tls *tls = gnutls_session_get_ptr(session);
+	const struct tls_psk *psk = tls_psk_find(&tls->users, user->data, user->size);
+	size_t len = psk ? psk->key_len : 32;
+
+	key->data = gnutls_malloc(len);
+	if (!key->data)
+		return -1;
+	key->size = (unsigned)len;
+	if (psk)
+		memcpy(key->data, psk->key, len);
+	else if (gnutls_rnd(GNUTLS_RND_KEY, key->data, len) < 0)
+		return -1; /* UNTESTED: the kernel has no chance to give */
+	return 0;
+}
+
+static int
+users_load(struct tls *tls, const struct tls_files *files, struct err *err)
+{
+	struct text text;
+	int ret = text_find(&text, files, files->psk, NULL, err);
+
+	if (ret == 0)
+		ret = text_read(&text, true, err);
+	if (ret == 0) {
+		ret = tls_psk_parse(&tls->users, text.data, text.len, err);
+		if (ret < 0)
+			err_prefix(err, "%s", files->psk);
+	}
+	text_release(&text);
+	if (ret < 0)
+		return ret;
+	if (gnutls_psk_allocate_server_credentials(&tls->psk) < 0 ||
+	    gnutls_psk_set_server_known_dh_params(tls->psk, GNUTLS_SEC_PARAM_MEDIUM) < 0)
+		return err_set(err, -ENOMEM, "out of memory");
+	gnutls_psk_set_server_credentials_function2(tls->psk, user_key);
+	return 0;
+}
+
+/* --- Priorities --------------------------------------------------------------- */
+
+static int
+priority_load(struct tls *tls, const struct tls_files *files, struct err *err)
+{
+	const char *text = files->priority, *at;
+	const unsigned *versions;
+	int n, ret;
+
+	if (!text)
+		text = tls->psk ? PRIORITY PRIORITY_PSK : PRIORITY;
+	ret = gnutls_priority_init(&tls->priority, text, &at);
+	if (ret < 0)
+		return err_set(err, -EINVAL, "--tls-priority=%s: %s at '%s'", text,
+			       gnutls_strerror(ret), at);
+	n = gnutls_priority_protocol_list(tls->priority, &versions);
+	for (int i = 0; i < n; i++)
+		if (versions[i] != GNUTLS_TLS1_2 && versions[i] != GNUTLS_TLS1_3)
+			return err_set(err, -EINVAL,
+				       "--tls-priority=%s: would allow %s, but TLS 1.2 is the "
+				       "oldest: begin with NORMAL:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2",
+				       text, gnutls_protocol_get_name(versions[i]));
+	if (n == 0)
+		return err_set(err, -EINVAL, "--tls-priority=%s: allows no version of TLS", text);
+	return 0;
+}
+
+/* --- The whole ----------------------------------------------------------------- */
+
+static void
+tls_free(struct tls *tls)
+{
+	if (tls->x509)
+		gnutls_certificate_free_credentials(tls->x509);
+	if (tls->psk)
+		gnutls_psk_free_server_credentials(tls->psk);
+	if (tls->priority)
+		gnutls_priority_deinit(tls->priority);
+	tls_psk_release(&tls->users);
+	free(tls);
+}
+
+int
+tls_load(struct tls **tlsp, const struct tls_files *files, struct err *err)
+{
+	bool x509 = tls_wants_x509(files);
+	struct tls *tls = calloc(1, sizeof(*tls));
+	int ret = 0;
+
+	if (!tls)
+		return err_set(err, -ENOMEM, "out of memory");
+	tls->refs = 1;
+	tls->verify_peer = files->verify_peer;
+	if (tls->verify_peer && !x509)
+		ret = err_set(err, -EINVAL, "--tls-verify-peer: needs certificates, see "
+					    "--tls-certificates");
+	else if (files->psk && x509 && !tls->verify_peer)
+		ret = err_set(err, -EINVAL,
+			      "--tls-psk: who has no key could still come in with certificates, "
+			      "which nobody needs to show: add --tls-verify-peer");
+	if (ret == 0 && x509)
+		ret = x509_load(tls, files, err);
+	if (ret == 0 && files->psk)
+		ret = users_load(tls, files, err);
+	if (ret == 0)
+		ret = priority_load(tls, files, err);
+	if (ret < 0) {
+		tls_free(tls);
+		err_prefix(err, "TLS");
+		return ret;
+	}
+	*tlsp = tls;
+	return 0;
+}
+
+struct tls *
+tls_get(struct tls *tls)
+{
+	if (tls)
+		__atomic_add_fetch(&tls->refs, 1, __ATOMIC_RELAXED);
+	return tls;
+}
+
+void
+tls_put(struct tls *tls)
+{
+	if (tls && __atomic_sub_fetch(&tls->refs, 1, __ATOMIC_ACQ_REL) == 0)
+		tls_free(tls);
+}
+
+int64_t
+tls_expires(const struct tls *tls)
+{
+	return tls->expires;
+}
+
+/* --- Sessions ------------------------------------------------------------------ */
+
+/* What a client's certificate must be for. */
+static const gnutls_typed_vdata_st client_purpose = {
+	.type = GNUTLS_DT_KEY_PURPOSE_OID,
+	.data = (unsigned char *)GNUTLS_KP_TLS_WWW_CLIENT,
+};
+
+int
+tls_session_new(struct tls *tls, gnutls_session_t *sessionp)
+{
+	gnutls_session_t session;
+
+	/* No tickets: who comes back shows who it is again. */
+	if (gnutls_init(&session, GNUTLS_SERVER | GNUTLS_NONBLOCK | GNUTLS_NO_TICKETS) < 0)
+		return -ENOMEM;
+	gnutls_session_set_ptr(session, tls);
+	if (gnutls_priority_set(session, tls->priority) < 0 ||
+	    (tls->x509 &&
+	     gnutls_credentials_set(session, GNUTLS_CRD_CERTIFICATE, tls->x509) < 0) ||
+	    (tls->psk && gnutls_credentials_set(session, GNUTLS_CRD_PSK, tls->psk) < 0)) {
+		gnutls_deinit(session);
+		return -ENOMEM;
+	}
+	gnutls_handshake_set_max_packet_length(session, LIMIT_TLS_MESSAGE_BYTES);
+	if (tls->verify_peer) {
+		gnutls_certificate_server_set_request(session, GNUTLS_CERT_REQUIRE);
+		gnutls_session_set_verify_cert2(
+			session, (gnutls_typed_vdata_st *)&client_purpose, 1, 0);
+	}
+	*sessionp = session;
+	return 0;
+}

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: MIT
+"""A small certification authority, made with certtool, and users with keys.
+
+    pki = Pki()
+    with Server(disk, "--tls-certificates", pki.server()) as server: ...
+
+A directory has the names that servers and clients look for: ca-cert.pem,
+server-cert.pem, server-key.pem, client-cert.pem, client-key.pem.
+"""
+import os
+import shutil
+import subprocess
+
+from server import path_for
+
+DAY = 86400
+
+
+def certtool(*args, template=""):
+    path = path_for("template")
+    with open(path, "w", encoding="utf-8") as f:
+        f.write(template)
+    command = ["certtool", *args]
+    if template:
+        command += ["--template", path]
+    run = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                         check=False)
+    assert run.returncode == 0, f"{' '.join(command)}:\n{run.stdout}"
+
+
+class Pki:
+    """One authority."""
+
+    def __init__(self, name="blkgate test CA"):
+        self.name = name
+        self.dir = path_for("ca")
+        os.mkdir(self.dir)
+        self.key, self.cert = self.at("ca-key.pem"), self.at("ca-cert.pem")
+        self.serial = 100
+        certtool("--generate-privkey", "--key-type", "ecdsa", "--outfile", self.key)
+        certtool("--generate-self-signed", "--load-privkey", self.key, "--outfile", self.cert,
+                 template=f'cn = "{name}"\nca\ncert_signing_key\ncrl_signing_key\nserial = 1\n'
+                          'expiration_days = 3650\n')
+
+    def at(self, name):
+        return os.path.join(self.dir, name)
+
+    def issue(self, to, who, template):
+        """WHO-cert.pem and WHO-key.pem into the directory, signed by this authority."""
+        self.serial += 1
+        key, cert = os.path.join(to, f"{who}-key.pem"), os.path.join(to, f"{who}-cert.pem")
+        if not os.path.exists(key):
+            certtool("--generate-privkey", "--key-type", "ecdsa", "--outfile", key)
+        os.chmod(key, 0o600)
+        certtool("--generate-certificate", "--load-ca-certificate", self.cert,
+                 "--load-ca-privkey", self.key, "--load-privkey", key, "--outfile", cert,
+                 template=f"serial = {self.serial}\nsigning_key\n{template}")
+        return cert
+
+    def directory(self):
+        """A new one, with this authority's certificate."""
+        where = path_for("pki")
+        os.mkdir(where)
+        shutil.copy(self.cert, os.path.join(where, "ca-cert.pem"))
+        return where
+
+    def server(self, template='cn = "localhost"\ndns_name = "localhost"\n'
+                              'ip_address = "127.0.0.1"\ntls_www_server\n', where=None):
+        where = where or self.directory()
+        self.issue(where, "server", template)
+        return where
+
+    def client(self, name="alice", more="tls_www_client\n", where=None):
+        where = where or self.directory()
+        self.issue(where, "client", f'cn = "{name}"\n{more}')
+        return where
+
+    def revoke(self, cert, where):
+        """ca-crl.pem into the directory: the certificate is taken back."""
+        certtool("--generate-crl", "--load-ca-privkey", self.key, "--load-ca-certificate",
+                 self.cert, "--load-certificate", cert, "--outfile",
+                 os.path.join(where, "ca-crl.pem"),
+                 template="crl_next_update = 365\ncrl_number = 1\n")
+
+
+def psk_file(users):
+    """{user: key bytes} as a file of keys."""
+    path = path_for("psk")
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), "w", encoding="utf-8") as f:
+        f.writelines(f"{user}:{key.hex()}\n" for user, key in users.items())
+    return path

@@ -352,18 +352,17 @@ int
 chan_co_writev(struct chan *chan, struct iovec *iov, int iovcnt)
 {
 	size_t len = 0;
-	int ret = 0;
+	int ret, more;
 
 	for (int i = 0; i < iovcnt; i++)
 		len += iov[i].iov_len;
 	chan->tx_limit = message_limit(chan, len);
 	if (!chan->tls)
 		return send_wire(chan, iov, iovcnt, len);
-	while (iovcnt > 0 && ret == 0) {
-		ret = chan->aborted ? chan->aborted : chan_tls_write(chan->tls, &iov, &iovcnt);
-		if (ret == 0)
-			ret = send_output(chan);
-	}
+	do {
+		more = chan->aborted ? chan->aborted : chan_tls_write(chan->tls, &iov, &iovcnt);
+		ret = more < 0 ? more : send_output(chan);
+	} while (ret == 0 && more > 0);
 	return ret;
 }
 

@@ -54,7 +54,8 @@ ssize_t chan_tls_read(struct chan_tls *tls, const struct iovec *iov, int iovcnt)
 
 /*
  * Encrypts what there is room for, in full records but for the last one; moves *IOV
- * and *IOVCNT on, whose entries change. -EPROTO.
+ * and *IOVCNT on, whose entries change. 0: all of it; 1: there is more, send the output
+ * and call again; -EPROTO.
  */
 int chan_tls_write(struct chan_tls *tls, struct iovec **iov, int *iovcnt);
 

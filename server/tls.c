@@ -27,11 +27,14 @@
 
 /*
  * Without what a reader of packets could undo later (static RSA) or what has been
- * broken before (CBC, SHA-1). It is for the server to choose among what is left.
+ * broken before (CBC, SHA-1), and without groups whose arithmetic would occupy a
+ * worker for a third of a second, at no cost for the client. It is for the server to
+ * choose among what is left.
  */
 #define PRIORITY \
 	"NORMAL:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2:-RSA:-AES-128-CBC:-AES-256-CBC:-SHA1:" \
-	"-SIGN-RSA-SHA1:-SIGN-ECDSA-SHA1:%SERVER_PRECEDENCE"
+	"-SIGN-RSA-SHA1:-SIGN-ECDSA-SHA1:" \
+	"-GROUP-FFDHE4096:-GROUP-FFDHE6144:-GROUP-FFDHE8192:%SERVER_PRECEDENCE"
 #define PRIORITY_PSK ":+ECDHE-PSK:+DHE-PSK"
 
 struct tls {
@@ -40,6 +43,7 @@ struct tls {
 	gnutls_psk_server_credentials_t psk;   /* NULL: without users */
 	gnutls_priority_t priority;
 	bool verify_peer;
+	bool has_crl;
 	int64_t expires;
 	struct tls_psk_list users;
 };
@@ -285,6 +289,7 @@ crl_load(struct tls *tls, const struct tls_files *files, struct err *err)
 	if (ret == 0) {
 		d = datum(&crl);
 		ret = gnutls_certificate_set_x509_crl_mem(tls->x509, &d, GNUTLS_X509_FMT_PEM);
+		tls->has_crl = ret > 0;
 		if (ret <= 0)
 			ret = err_set(err, -EINVAL, "%s: %s", crl.path,
 				      ret < 0 ? gnutls_strerror(ret) : "has no revocation list");
@@ -442,6 +447,12 @@ tls_put(struct tls *tls)
 {
 	if (tls && __atomic_sub_fetch(&tls->refs, 1, __ATOMIC_ACQ_REL) == 0)
 		tls_free(tls);
+}
+
+bool
+tls_revokes(const struct tls *tls)
+{
+	return tls->has_crl;
 }
 
 int64_t

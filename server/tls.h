@@ -59,6 +59,9 @@ int tls_load(struct tls **tlsp, const struct tls_files *files, struct err *err);
 struct tls *tls_get(struct tls *tls);
 void tls_put(struct tls *tls); /* NULL is fine */
 
+/* Whether certificates may have been taken back: there is a list of them. */
+bool tls_revokes(const struct tls *tls);
+
 /* When the server's certificate ends, in seconds since 1970; 0: there is none. */
 int64_t tls_expires(const struct tls *tls);
 

@@ -389,8 +389,10 @@ chan_co_starttls(struct chan *chan, struct tls *credentials)
 		chan->rx_limit = chan->tx_limit = message_limit(chan, LIMIT_TLS_MESSAGE_BYTES);
 		step = chan_tls_handshake(chan->tls);
 		ret = send_output(chan);
-		if (step != -EAGAIN || ret < 0)
-			return step < 0 ? step : ret;
+		if (step < 0 && step != -EAGAIN)
+			return step;
+		if (step == 0 || ret < 0)
+			return ret;
 		if (chan_tls_has_input(chan->tls))
 			continue; /* there was no room for an answer to it */
 		room = chan_tls_room(chan->tls);

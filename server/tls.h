@@ -62,9 +62,6 @@ void tls_put(struct tls *tls); /* NULL is fine */
 /* Whether certificates may have been taken back: there is a list of them. */
 bool tls_revokes(const struct tls *tls);
 
-/* When the server's certificate ends, in seconds since 1970; 0: there is none. */
-int64_t tls_expires(const struct tls *tls);
-
 /*
  * A server's session with these credentials, which must outlive it: still without
  * transport. -ENOMEM.

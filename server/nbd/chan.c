@@ -393,8 +393,8 @@ chan_co_starttls(struct chan *chan, struct tls *credentials)
 			return step;
 		if (step == 0 || ret < 0)
 			return ret;
-		if (chan_tls_has_input(chan->tls))
-			continue; /* there was no room for an answer to it */
+		if (step == 1)
+			continue;
 		room = chan_tls_room(chan->tls);
 		ret = receive_wire(chan, &room, 1, CHAN_INSIDE);
 		if (ret < 0)

@@ -87,12 +87,6 @@ push(gnutls_transport_ptr_t arg, const void *data, size_t len)
 
 /* --- Input and output ----------------------------------------------------------- */
 
-bool
-chan_tls_has_input(const struct chan_tls *tls)
-{
-	return tls->in_begin < tls->in_end;
-}
-
 struct iovec
 chan_tls_room(struct chan_tls *tls)
 {
@@ -152,16 +146,19 @@ int
 chan_tls_handshake(struct chan_tls *tls)
 {
 	size_t before;
+	bool stuck;
 	int ret;
 
 	do {
 		before = tls->in_begin;
 		ret = gnutls_handshake(tls->session);
 	} while (is_passing(ret) && goes_on(tls, before));
-	if (is_passing(ret) && chan_tls_has_input(tls) && tls->out_begin == tls->out_end)
+	/* Not that it has taken everything, but that there was no room for its answer. */
+	stuck = tls->in_begin < tls->in_end || gnutls_record_get_direction(tls->session) == 1;
+	if (is_passing(ret) && stuck && tls->out_begin == tls->out_end)
 		ret = GNUTLS_E_INTERNAL_ERROR; /* UNTESTED: it neither takes nor gives */
 	if (is_passing(ret))
-		return -EAGAIN;
+		return stuck ? 1 : -EAGAIN;
 	if (ret < 0) {
 		(void)gnutls_alert_send_appropriate(tls->session, ret);
 		return failed(tls, ret);

@@ -323,9 +323,10 @@ bench-tools: $(BENCH_BIN)
 $(O)/tests/bench/blkbench: $(O)/libblk.a $(O)/libblkio.a
 $(BENCH_BIN): $(O)/%: $(O)/%.o
 	$(call say,LD,$@)
-	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ $(URING_LIBS)
+	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ $(URING_LIBS) $(GNUTLS_LIBS)
 bench: all bench-tools
 	$(Q)sh tests/bench/bench.sh -o $(O)
+	$(Q)sh tests/bench/bench.sh -o $(O) -t -f read
 	$(Q)$(O)/tests/bench/blkbench
 
 # Prints the layering table for tests/lint/layers.

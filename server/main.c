@@ -305,6 +305,13 @@ reload(struct server *s)
 		log_error("cannot reload, what was in force stays so: %s", err.text);
 		return;
 	}
+	/* A list that is just being replaced must not let somebody in. */
+	if (s->gate->tls && tls_revokes(s->gate->tls) && !tls_revokes(gate->tls)) {
+		log_error("cannot reload, what was in force stays so: the revocation list that was "
+			  "there is missing; to do without one start the server anew");
+		gate_put(gate);
+		return;
+	}
 	gate_put(s->gate);
 	s->gate = gate;
 	log_info("reloaded rules=%u credentials=%s", gate->access ? access_count(gate->access) : 0,

@@ -27,11 +27,14 @@
 
 /*
  * Without what a reader of packets could undo later (static RSA) or what has been
- * broken before (CBC, SHA-1). It is for the server to choose among what is left.
+ * broken before (CBC, SHA-1), and without groups whose arithmetic would occupy a
+ * worker for a third of a second, at no cost for the client. It is for the server to
+ * choose among what is left.
  */
 #define PRIORITY \
 	"NORMAL:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2:-RSA:-AES-128-CBC:-AES-256-CBC:-SHA1:" \
-	"-SIGN-RSA-SHA1:-SIGN-ECDSA-SHA1:%SERVER_PRECEDENCE"
+	"-SIGN-RSA-SHA1:-SIGN-ECDSA-SHA1:" \
+	"-GROUP-FFDHE4096:-GROUP-FFDHE6144:-GROUP-FFDHE8192:%SERVER_PRECEDENCE"
 #define PRIORITY_PSK ":+ECDHE-PSK:+DHE-PSK"
 
 struct tls {
@@ -40,7 +43,7 @@ struct tls {
 	gnutls_psk_server_credentials_t psk;   /* NULL: without users */
 	gnutls_priority_t priority;
 	bool verify_peer;
-	int64_t expires;
+	bool has_crl;
 	struct tls_psk_list users;
 };
 
@@ -199,7 +202,6 @@ date_check(struct tls *tls, const char *path, struct err *err)
 	gnutls_x509_crt_deinit(crt);
 	if (ret < 0)
 		return err_set(err, -EINVAL, "%s: %s", path, gnutls_strerror(ret));
-	tls->expires = to;
 	if (now >= from && now < to)
 		return 0;
 	strftime(date, sizeof(date), "%Y-%m-%d %H:%M:%S UTC",
@@ -245,51 +247,49 @@ release:
 	return ret;
 }
 
-/* Certificates of those who sign clients' ones. */
-static int
-ca_load(struct tls *tls, const struct tls_files *files, struct err *err)
-{
-	struct text ca;
-	gnutls_datum_t d;
-	int ret = text_find(&ca, files, files->ca, "ca-cert.pem", err);
+typedef int list_set(gnutls_certificate_credentials_t, const gnutls_datum_t *,
+		     gnutls_x509_crt_fmt_t);
 
-	if (ret == 0 && !ca.path && tls->verify_peer)
-		ret = err_set(err, -EINVAL,
-			      "--tls-verify-peer: needs the certificate of who signs clients' "
-			      "ones: ca-cert.pem in --tls-certificates, or --tls-ca=FILE");
-	if (ret < 0 || !ca.path)
+/* A file of several: the one GIVEN, or NAME in the directory. How many; 0: no file. */
+static int
+list_load(struct tls *tls, const struct tls_files *files, const char *given, const char *name,
+	  list_set *set, struct err *err)
+{
+	struct text text;
+	gnutls_datum_t d;
+	int ret = text_find(&text, files, given, name, err);
+
+	if (ret < 0 || !text.path)
 		return ret;
-	ret = text_read(&ca, false, err);
+	ret = text_read(&text, false, err);
 	if (ret == 0) {
-		d = datum(&ca);
-		ret = gnutls_certificate_set_x509_trust_mem(tls->x509, &d, GNUTLS_X509_FMT_PEM);
+		d = datum(&text);
+		ret = set(tls->x509, &d, GNUTLS_X509_FMT_PEM);
 		if (ret <= 0)
-			ret = err_set(err, -EINVAL, "%s: %s", ca.path,
-				      ret < 0 ? gnutls_strerror(ret) : "has no certificate");
+			ret = err_set(err, -EINVAL, "%s: %s", text.path,
+				      ret < 0 ? gnutls_strerror(ret) :
+						"has nothing of what it is for");
 	}
-	text_release(&ca);
-	return MIN(ret, 0);
+	text_release(&text);
+	return ret;
 }
 
-/* And what they have taken back. */
+/* Certificates of those who sign clients' ones, and what they have taken back. */
 static int
-crl_load(struct tls *tls, const struct tls_files *files, struct err *err)
+trust_load(struct tls *tls, const struct tls_files *files, struct err *err)
 {
-	struct text crl;
-	gnutls_datum_t d;
-	int ret = text_find(&crl, files, files->crl, "ca-crl.pem", err);
+	int ret = list_load(tls, files, files->ca, "ca-cert.pem",
+			    gnutls_certificate_set_x509_trust_mem, err);
 
-	if (ret < 0 || !crl.path)
+	if (ret == 0 && tls->verify_peer)
+		return err_set(err, -EINVAL,
+			       "--tls-verify-peer: needs the certificate of who signs clients' "
+			       "ones: ca-cert.pem in --tls-certificates, or --tls-ca=FILE");
+	if (ret < 0)
 		return ret;
-	ret = text_read(&crl, false, err);
-	if (ret == 0) {
-		d = datum(&crl);
-		ret = gnutls_certificate_set_x509_crl_mem(tls->x509, &d, GNUTLS_X509_FMT_PEM);
-		if (ret <= 0)
-			ret = err_set(err, -EINVAL, "%s: %s", crl.path,
-				      ret < 0 ? gnutls_strerror(ret) : "has no revocation list");
-	}
-	text_release(&crl);
+	ret = list_load(tls, files, files->crl, "ca-crl.pem", gnutls_certificate_set_x509_crl_mem,
+			err);
+	tls->has_crl = ret > 0;
 	return MIN(ret, 0);
 }
 
@@ -302,9 +302,8 @@ x509_load(struct tls *tls, const struct tls_files *files, struct err *err)
 	    gnutls_certificate_set_known_dh_params(tls->x509, GNUTLS_SEC_PARAM_MEDIUM) < 0)
 		return err_set(err, -ENOMEM, "out of memory");
 	gnutls_certificate_set_verify_limits(tls->x509, LIMIT_PEER_KEY_BITS, LIMIT_PEER_CHAIN);
-	if ((ret = identity_load(tls, files, err)) < 0 || (ret = ca_load(tls, files, err)) < 0)
-		return ret;
-	return crl_load(tls, files, err);
+	ret = identity_load(tls, files, err);
+	return ret < 0 ? ret : trust_load(tls, files, err);
 }
 
 /* --- Users ------------------------------------------------------------------- */
@@ -444,10 +443,10 @@ tls_put(struct tls *tls)
 		tls_free(tls);
 }
 
-int64_t
-tls_expires(const struct tls *tls)
+bool
+tls_revokes(const struct tls *tls)
 {
-	return tls->expires;
+	return tls->has_crl;
 }
 
 /* --- Sessions ------------------------------------------------------------------ */

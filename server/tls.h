@@ -59,8 +59,8 @@ int tls_load(struct tls **tlsp, const struct tls_files *files, struct err *err);
 struct tls *tls_get(struct tls *tls);
 void tls_put(struct tls *tls); /* NULL is fine */
 
-/* When the server's certificate ends, in seconds since 1970; 0: there is none. */
-int64_t tls_expires(const struct tls *tls);
+/* Whether certificates may have been taken back: there is a list of them. */
+bool tls_revokes(const struct tls *tls);
 
 /*
  * A server's session with these credentials, which must outlive it: still without

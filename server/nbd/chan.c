@@ -352,18 +352,17 @@ int
 chan_co_writev(struct chan *chan, struct iovec *iov, int iovcnt)
 {
 	size_t len = 0;
-	int ret = 0;
+	int ret, more;
 
 	for (int i = 0; i < iovcnt; i++)
 		len += iov[i].iov_len;
 	chan->tx_limit = message_limit(chan, len);
 	if (!chan->tls)
 		return send_wire(chan, iov, iovcnt, len);
-	while (iovcnt > 0 && ret == 0) {
-		ret = chan->aborted ? chan->aborted : chan_tls_write(chan->tls, &iov, &iovcnt);
-		if (ret == 0)
-			ret = send_output(chan);
-	}
+	do {
+		more = chan->aborted ? chan->aborted : chan_tls_write(chan->tls, &iov, &iovcnt);
+		ret = more < 0 ? more : send_output(chan);
+	} while (ret == 0 && more > 0);
 	return ret;
 }
 
@@ -390,10 +389,12 @@ chan_co_starttls(struct chan *chan, struct tls *credentials)
 		chan->rx_limit = chan->tx_limit = message_limit(chan, LIMIT_TLS_MESSAGE_BYTES);
 		step = chan_tls_handshake(chan->tls);
 		ret = send_output(chan);
-		if (step != -EAGAIN || ret < 0)
-			return step < 0 ? step : ret;
-		if (chan_tls_has_input(chan->tls))
-			continue; /* there was no room for an answer to it */
+		if (step < 0 && step != -EAGAIN)
+			return step;
+		if (step == 0 || ret < 0)
+			return ret;
+		if (step == 1)
+			continue;
 		room = chan_tls_room(chan->tls);
 		ret = receive_wire(chan, &room, 1, CHAN_INSIDE);
 		if (ret < 0)

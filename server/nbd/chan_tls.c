@@ -8,7 +8,8 @@
  *
  * The path out: chan_tls_write() makes records of 16 KiB, from the caller's memory
  * where that has so much in one piece, else from pieces put together in `gathered`;
- * GnuTLS encrypts and push()es them into the output buffer.
+ * GnuTLS encrypts and push()es them into the output buffer. A peer may want shorter
+ * ones: then each takes what it takes, and the rest is for the next.
  *
  * Invariants:
  * I1. When GnuTLS wants more although it has not taken all of the input buffer, it
@@ -43,9 +44,9 @@ _Static_assert(LIMIT_TLS_SEND >= RECORD_ROOM, "there is room for one record");
 struct chan_tls {
 	struct tls *credentials;
 	gnutls_session_t session;
-	size_t record_max; /* what one record may have, says the peer */
 	int error;	   /* GnuTLS's; 0: none */
 	size_t in_begin, in_end, out_begin, out_end;
+	size_t gathered_begin, gathered_end; /* plaintext that is still to be sent */
 	char text[200];
 	uint8_t gathered[RECORD_BYTES];
 	uint8_t in[LIMIT_TLS_RECEIVE];
@@ -85,12 +86,6 @@ push(gnutls_transport_ptr_t arg, const void *data, size_t len)
 }
 
 /* --- Input and output ----------------------------------------------------------- */
-
-bool
-chan_tls_has_input(const struct chan_tls *tls)
-{
-	return tls->in_begin < tls->in_end;
-}
 
 struct iovec
 chan_tls_room(struct chan_tls *tls)
@@ -151,21 +146,23 @@ int
 chan_tls_handshake(struct chan_tls *tls)
 {
 	size_t before;
+	bool stuck;
 	int ret;
 
 	do {
 		before = tls->in_begin;
 		ret = gnutls_handshake(tls->session);
 	} while (is_passing(ret) && goes_on(tls, before));
-	if (is_passing(ret) && chan_tls_has_input(tls) && tls->out_begin == tls->out_end)
+	/* Not that it has taken everything, but that there was no room for its answer. */
+	stuck = tls->in_begin < tls->in_end || gnutls_record_get_direction(tls->session) == 1;
+	if (is_passing(ret) && stuck && tls->out_begin == tls->out_end)
 		ret = GNUTLS_E_INTERNAL_ERROR; /* UNTESTED: it neither takes nor gives */
 	if (is_passing(ret))
-		return -EAGAIN;
+		return stuck ? 1 : -EAGAIN;
 	if (ret < 0) {
 		(void)gnutls_alert_send_appropriate(tls->session, ret);
 		return failed(tls, ret);
 	}
-	tls->record_max = MIN(gnutls_record_get_max_size(tls->session), (size_t)RECORD_BYTES);
 	return 0;
 }
 
@@ -232,26 +229,40 @@ advance(struct iovec **iov, int *iovcnt, size_t len)
 	}
 }
 
-/* The plaintext of the next record: where it is, and *LEN of it. */
-static const void *
-gather(struct chan_tls *tls, struct iovec **iov, int *iovcnt, size_t *len)
+/* Puts pieces together until they make a record, or there are no more. */
+static void
+gather(struct chan_tls *tls, struct iovec **iov, int *iovcnt)
 {
-	const void *first = (*iov)->iov_base;
-	size_t n;
+	size_t len = 0;
 
-	*len = 0;
-	if ((*iov)->iov_len >= tls->record_max || *iovcnt == 1) {
-		*len = MIN((*iov)->iov_len, tls->record_max);
-		advance(iov, iovcnt, *len);
-		return first;
-	}
-	while (*iovcnt > 0 && *len < tls->record_max) {
-		n = MIN((*iov)->iov_len, tls->record_max - *len);
-		memcpy(tls->gathered + *len, (*iov)->iov_base, n);
-		*len += n;
+	while (*iovcnt > 0 && len < RECORD_BYTES) {
+		size_t n = MIN((*iov)->iov_len, RECORD_BYTES - len);
+
+		memcpy(tls->gathered + len, (*iov)->iov_base, n);
+		len += n;
 		advance(iov, iovcnt, n);
 	}
-	return tls->gathered;
+	tls->gathered_begin = 0;
+	tls->gathered_end = len;
+}
+
+/* One record of what has been gathered, or of the first entry. */
+static int
+send_record(struct chan_tls *tls, struct iovec **iov, int *iovcnt)
+{
+	bool direct = tls->gathered_begin == tls->gathered_end;
+	const void *data = direct ? (*iov)->iov_base : tls->gathered + tls->gathered_begin;
+	size_t len = direct ? (*iov)->iov_len : tls->gathered_end - tls->gathered_begin;
+	/* Less than this goes out where the peer wants shorter records. */
+	ssize_t n = gnutls_record_send(tls->session, data, MIN(len, (size_t)RECORD_BYTES));
+
+	if (n < 0)
+		return failed(tls, (int)n);
+	if (direct)
+		advance(iov, iovcnt, (size_t)n);
+	else
+		tls->gathered_begin += (size_t)n;
+	return 0;
 }
 
 int
@@ -259,22 +270,22 @@ chan_tls_write(struct chan_tls *tls, struct iovec **iov, int *iovcnt)
 {
 	if (tls->error)
 		return -EPROTO;
-	while (*iovcnt > 0 && sizeof(tls->out) - tls->out_end >= RECORD_ROOM) {
-		const void *data;
-		size_t len;
-		ssize_t n;
+	while (sizeof(tls->out) - tls->out_end >= RECORD_ROOM) {
+		int ret;
 
-		if ((*iov)->iov_len == 0) {
-			advance(iov, iovcnt, 0);
-			continue;
+		if (tls->gathered_begin == tls->gathered_end) {
+			if (*iovcnt == 0)
+				return 0;
+			if ((*iov)->iov_len < RECORD_BYTES) {
+				gather(tls, iov, iovcnt);
+				continue;
+			}
 		}
-		data = gather(tls, iov, iovcnt, &len);
-		n = gnutls_record_send(tls->session, data, len);
-		if (n < 0)
-			return failed(tls, (int)n);
-		invariant((size_t)n == len); /* I2 */
+		ret = send_record(tls, iov, iovcnt);
+		if (ret < 0)
+			return ret;
 	}
-	return 0;
+	return 1;
 }
 
 void
@@ -338,7 +349,6 @@ chan_tls_new(struct chan_tls **tlsp, struct tls *credentials)
 		return ret;
 	}
 	tls->credentials = tls_get(credentials);
-	tls->record_max = RECORD_BYTES;
 	gnutls_transport_set_ptr(tls->session, tls);
 	gnutls_transport_set_pull_function(tls->session, pull);
 	gnutls_transport_set_push_function(tls->session, push);

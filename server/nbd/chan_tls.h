@@ -26,9 +26,6 @@ struct chan_tls;
 int chan_tls_new(struct chan_tls **tlsp, struct tls *tls);
 void chan_tls_free(struct chan_tls *tls); /* NULL is fine */
 
-/* Whether some of what was received has not been looked at. */
-bool chan_tls_has_input(const struct chan_tls *tls);
-
 /* Where what the peer sends next goes, and how much of it. Invariant: no input is left. */
 struct iovec chan_tls_room(struct chan_tls *tls);
 void chan_tls_received(struct chan_tls *tls, size_t len);
@@ -38,8 +35,9 @@ struct iovec chan_tls_output(const struct chan_tls *tls);
 void chan_tls_sent(struct chan_tls *tls, size_t len);
 
 /*
- * Goes on with the handshake. 0: it is over. -EAGAIN: send the output, then receive
- * something. -EPROTO: it has failed; the output may have an alert.
+ * Goes on with the handshake. 0: it is over. 1: send the output and call again.
+ * -EAGAIN: send the output, then receive something. -EPROTO: it has failed. In every
+ * case there may be output.
  */
 int chan_tls_handshake(struct chan_tls *tls);
 
@@ -54,7 +52,8 @@ ssize_t chan_tls_read(struct chan_tls *tls, const struct iovec *iov, int iovcnt)
 
 /*
  * Encrypts what there is room for, in full records but for the last one; moves *IOV
- * and *IOVCNT on, whose entries change. -EPROTO.
+ * and *IOVCNT on, whose entries change. 0: all of it; 1: there is more, send the output
+ * and call again; -EPROTO.
  */
 int chan_tls_write(struct chan_tls *tls, struct iovec **iov, int *iovcnt);
 

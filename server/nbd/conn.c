@@ -518,7 +518,6 @@ conn_new(struct conn **connp, uint64_t id, int rfd, int wfd, const char *peer,
 	conn->owner = owner;
 	conn->worker = worker;
 	conn->exports = exports;
-	conn->tls_mode = owner->tls_mode;
 	conn->client.gone = client_gone;
 	conn->session.drain = session_drain;
 	conn->session.abort = session_abort;

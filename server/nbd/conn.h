@@ -57,7 +57,6 @@ struct conn {
 	struct conn_owner *owner;
 	struct worker *worker;
 	const struct export_set *exports;
-	enum tls_mode tls_mode;
 	struct gate *gate; /* a reference that the connection owns; or NULL: nobody is kept out */
 
 	/* The worker's, all of the rest. */

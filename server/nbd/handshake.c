@@ -183,10 +183,11 @@ handshake_co_name(struct handshake *h, struct wire *wire)
 	return len;
 }
 
-bool
-handshake_needs_tls(const struct handshake *h)
+/* It must come before anything else that this client may want. */
+static bool
+needs_tls(const struct handshake *h)
 {
-	return h->conn->tls_mode == TLS_REQUIRE && !h->conn->chan.tls;
+	return h->conn->owner->tls_mode == TLS_REQUIRE && !h->conn->chan.tls;
 }
 
 int
@@ -215,7 +216,7 @@ answer_unknown(struct handshake *h, uint32_t len)
 	bool asks = h->opt.number == NBD_OPT_INFO || h->opt.number == NBD_OPT_GO;
 
 	log_quote(quoted, h->name, len);
-	if (asks && h->conn->tls_mode == TLS_ON && !h->conn->chan.tls)
+	if (asks && h->conn->owner->tls_mode == TLS_ON && !h->conn->chan.tls)
 		return handshake_co_error(h, NBD_REP_ERR_TLS_REQD,
 					  "there is no export %s without TLS", quoted);
 	return handshake_co_error(h, NBD_REP_ERR_UNKNOWN, "there is no export %s", quoted);
@@ -319,7 +320,7 @@ dispatch(struct handshake *h)
 {
 	int ret;
 
-	if (h->fixed && handshake_needs_tls(h) && h->opt.number != NBD_OPT_ABORT &&
+	if (h->fixed && needs_tls(h) && h->opt.number != NBD_OPT_ABORT &&
 	    h->opt.number != NBD_OPT_STARTTLS && h->opt.number != NBD_OPT_EXPORT_NAME)
 		return require_tls(h);
 	if (worker_draining(h->conn->worker) && h->opt.number != NBD_OPT_ABORT) {

@@ -90,9 +90,6 @@ uint16_t handshake_tflags(const struct handshake *h, const struct export *exp);
 /* Contexts of EXP that were selected, bits of context.h: none if it was another export. */
 uint32_t handshake_contexts(const struct handshake *h, const struct export *exp);
 
-/* TLS must come before anything else that this client may want. */
-bool handshake_needs_tls(const struct handshake *h);
-
 /*
  * Forgets whatever options have agreed on. What was said in clear must not count
  * once TLS is up.

@@ -4,10 +4,11 @@
 # bench.sh - blkgate beside nbdkit and qemu-nbd: operations per second and
 # server CPU time (user + system, all threads) per operation.
 #
-# usage: bench.sh -o BUILDDIR [-q] [-r ROUNDS] [-s SECONDS] [-d DIR] [-f FILTER]
+# usage: bench.sh -o BUILDDIR [-q] [-t] [-r ROUNDS] [-s SECONDS] [-d DIR] [-f FILTER]
 #                 [-S 'SERVER...'] [-B OTHERBUILD] [-a 'BLKGATE OPTION...']
 #
 #   -q  quick: 2 rounds of 0.4 s
+#   -t  over TLS, with certificates on both sides, and what GnuTLS chooses by itself
 #   -r  rounds (5); every round runs all servers, odd ones forwards, even ones
 #       backwards; the table shows medians over the rounds
 #   -s  seconds per measurement (1.5)
@@ -22,11 +23,12 @@
 set -u
 
 build='' rounds=5 seconds=1.5 warmup=0.3 dir=${TMPDIR:-/tmp} filter=''
-servers='blkgate nbdkit qemu-threads qemu-uring' blkgate_args='' other=''
-while getopts o:qr:s:d:f:S:B:a: opt; do
+servers='blkgate nbdkit qemu-threads qemu-uring' blkgate_args='' other='' tls=
+while getopts o:qtr:s:d:f:S:B:a: opt; do
 	case $opt in
 	o)	build=$OPTARG ;;
 	q)	rounds=2 seconds=0.4 warmup=0.1 ;;
+	t)	tls=yes ;;
 	r)	rounds=$OPTARG ;;
 	s)	seconds=$OPTARG ;;
 	d)	dir=$OPTARG ;;
@@ -76,6 +78,42 @@ dd if=/dev/urandom of="$disk" bs=1M count=1024 status=none || exit 1
 # Nothing of the preparation is still being written back while we measure.
 sync "$disk"
 
+# An authority, and what it signs, in $work/pki. Both sides find their own by its name.
+certificates()
+{
+	mkdir "$work/pki" && cd "$work/pki" || exit 1
+	printf '%s\n' 'cn = "bench"' ca cert_signing_key >ca.cfg
+	printf '%s\n' 'cn = "localhost"' 'dns_name = "localhost"' tls_www_server signing_key \
+		>server.cfg
+	printf '%s\n' 'cn = "bench"' tls_www_client signing_key >client.cfg
+	for who in ca server client; do
+		certtool --generate-privkey --key-type=ecdsa --outfile=$who-key.pem
+		chmod 0600 $who-key.pem
+	done
+	certtool --generate-self-signed --load-privkey=ca-key.pem --template=ca.cfg \
+		--outfile=ca-cert.pem
+	for who in server client; do
+		certtool --generate-certificate --load-ca-certificate=ca-cert.pem \
+			--load-ca-privkey=ca-key.pem --load-privkey=$who-key.pem \
+			--template=$who.cfg --outfile=$who-cert.pem
+	done
+	cd - >/dev/null || exit 1
+}
+
+blkgate_tls='' nbdkit_tls='' qemu_tls='' nbdload_tls=''
+if [ -n "$tls" ]; then
+	if ! command -v certtool >/dev/null; then
+		echo 'bench.sh: -t: certtool is missing (package gnutls-bin)' >&2
+		exit 2
+	fi
+	certificates >"$work/certtool.log" 2>&1
+	pki=$work/pki
+	blkgate_tls="--tls-certificates=$pki --tls-verify-peer"
+	nbdkit_tls="--tls=require --tls-verify-peer --tls-certificates=$pki"
+	qemu_tls="--object tls-creds-x509,id=tls,endpoint=server,dir=$pki --tls-creds tls"
+	nbdload_tls="-T $pki"
+fi
+
 # start SERVER: in the background; sets $pid. Fails if it does not listen.
 start()
 {
@@ -83,16 +121,21 @@ start()
 	case $1 in
 	blkgate)
 		# shellcheck disable=SC2086  # a list of options
-		"$build/blkgate" --workers 2 --socket "$sock" $blkgate_args "$disk" ;;
+		"$build/blkgate" --workers 2 --socket "$sock" $blkgate_tls $blkgate_args "$disk" ;;
 	other)
 		# shellcheck disable=SC2086  # a list of options
-		"$other/blkgate" --workers 2 --socket "$sock" $blkgate_args "$disk" ;;
+		"$other/blkgate" --workers 2 --socket "$sock" $blkgate_tls $blkgate_args "$disk" ;;
 	nbdkit)
-		nbdkit -f -U "$sock" file "$disk" ;;
+		# shellcheck disable=SC2086  # a list of options
+		nbdkit -f -U "$sock" $nbdkit_tls file "$disk" ;;
 	qemu-threads)
-		qemu-nbd -f raw -k "$sock" -e 8 -t --cache=writeback --aio=threads "$disk" ;;
+		# shellcheck disable=SC2086  # a list of options
+		qemu-nbd -f raw -k "$sock" -e 8 -t --cache=writeback --aio=threads $qemu_tls \
+			"$disk" ;;
 	qemu-uring)
-		qemu-nbd -f raw -k "$sock" -e 8 -t --cache=writeback --aio=io_uring "$disk" ;;
+		# shellcheck disable=SC2086  # a list of options
+		qemu-nbd -f raw -k "$sock" -e 8 -t --cache=writeback --aio=io_uring $qemu_tls \
+			"$disk" ;;
 	*)	echo "bench.sh: no server '$1'" >&2; exit 2 ;;
 	esac >"$work/$1.log" 2>&1 &
 	pid=$!
@@ -101,7 +144,8 @@ start()
 		sleep 0.05
 		tries=$((tries - 1))
 	done
-	[ -S "$sock" ] && "$nbdload" -u "$sock" -n 1 -w 0 >/dev/null
+	# shellcheck disable=SC2086  # a list of options
+	[ -S "$sock" ] && "$nbdload" -u "$sock" $nbdload_tls -n 1 -w 0 >/dev/null
 }
 
 # The value of KEY in a line of key=value words.
@@ -170,7 +214,7 @@ while [ "$round" -le "$rounds" ]; do
 			eval "target=\$pid_$(echo "$server" | tr - _)"
 			# shellcheck disable=SC2086,SC2154  # options; set by eval
 			line=$("$nbdload" -u "$work/$server.sock" -p "$target" -s "$seconds" \
-				-w "$warmup" -S "$round" $args) || continue
+				-w "$warmup" -S "$round" $nbdload_tls $args) || continue
 			echo "$name $server $(value ops_per_s "$line")" \
 				"$(value cpu_us_per_op "$line")" \
 				"$(value lat_us_p50 "$line") $(value lat_us_p99 "$line")"

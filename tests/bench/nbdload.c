@@ -13,6 +13,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
+#include <gnutls/gnutls.h>
+#include <limits.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -67,6 +69,7 @@ static struct {
 	int pid;		/* 0: no CPU figures */
 	uint64_t seed;
 	bool structured;	/* replies */
+	const char *tls_dir;	/* with ca-cert.pem and client-*.pem; NULL: in clear */
 } opt = {
 	.host = "127.0.0.1",
 	.port = "10809",
@@ -89,6 +92,7 @@ struct slot {
 
 struct connection {
 	int fd;
+	gnutls_session_t tls;	/* NULL: in clear */
 	struct slot *slots;	/* opt.depth of them */
 	uint32_t *pending;	/* ring of slots still to be sent */
 	unsigned pending_first;
@@ -117,6 +121,8 @@ static uint64_t histogram[HIST_SIZE];
 static uint8_t *recv_buf;
 static uint8_t *write_buf;
 static int epoll_fd;
+static gnutls_certificate_credentials_t tls_credentials;
+static int pull_flags;		/* of the receives that GnuTLS does */
 
 static void __attribute__((noreturn, format(printf, 1, 2)))
 die(const char *format, ...)
@@ -152,13 +158,18 @@ random_next(void)
 
 /* --- Connecting ----------------------------------------------------------- */
 
+static ssize_t tls_send(gnutls_session_t tls, const struct iovec *iov, size_t iovcnt);
+static ssize_t tls_recv(gnutls_session_t tls, void *buf, size_t len, int flags);
+
 static void
-send_all(int fd, const void *data, size_t len)
+send_all(const struct connection *conn, const void *data, size_t len)
 {
 	const uint8_t *p = data;
 
 	while (len > 0) {
-		ssize_t n = send(fd, p, len, MSG_NOSIGNAL);
+		struct iovec iov = { (void *)(uintptr_t)p, len };
+		ssize_t n = conn->tls ? tls_send(conn->tls, &iov, 1) :
+					send(conn->fd, p, len, MSG_NOSIGNAL);
 
 		if (n < 0 && errno != EINTR)
 			die("send: %s", strerror(errno));
@@ -170,12 +181,13 @@ send_all(int fd, const void *data, size_t len)
 }
 
 static void
-recv_all(int fd, void *data, size_t len)
+recv_all(const struct connection *conn, void *data, size_t len)
 {
 	uint8_t *p = data;
 
 	while (len > 0) {
-		ssize_t n = recv(fd, p, len, 0);
+		ssize_t n = conn->tls ? tls_recv(conn->tls, p, len, 0) :
+					recv(conn->fd, p, len, 0);
 
 		if (n == 0)
 			die("the server closed the connection during the handshake");
@@ -187,6 +199,87 @@ recv_all(int fd, void *data, size_t len)
 		}
 	}
 }
+
+/* --- TLS --------------------------------------------------------------------- */
+
+static ssize_t
+tls_pull(gnutls_transport_ptr_t arg, void *buf, size_t len)
+{
+	return recv((int)(intptr_t)arg, buf, len, pull_flags);
+}
+
+/* Sends the segments in records as large as they may be; all of them. */
+static ssize_t
+tls_send(gnutls_session_t tls, const struct iovec *iov, size_t iovcnt)
+{
+	size_t len = 0;
+
+	gnutls_record_cork(tls);
+	for (size_t i = 0; i < iovcnt; i++) {
+		if (gnutls_record_send(tls, iov[i].iov_base, iov[i].iov_len) < 0)
+			die("TLS: cannot take a message");
+		len += iov[i].iov_len;
+	}
+	if (gnutls_record_uncork(tls, GNUTLS_RECORD_WAIT) < 0)
+		die("TLS: cannot send");
+	return (ssize_t)len;
+}
+
+/* As recv(2). */
+static ssize_t
+tls_recv(gnutls_session_t tls, void *buf, size_t len, int flags)
+{
+	ssize_t n;
+
+	pull_flags = flags;
+	n = gnutls_record_recv(tls, buf, len);
+	pull_flags = 0;
+	if (n == GNUTLS_E_AGAIN || n == GNUTLS_E_INTERRUPTED) {
+		errno = EAGAIN;
+		return -1;
+	}
+	if (n < 0)
+		die("TLS: %s", gnutls_strerror((int)n));
+	return n;
+}
+
+static void
+tls_prepare(void)
+{
+	char path[3][PATH_MAX];
+
+	snprintf(path[0], PATH_MAX, "%s/ca-cert.pem", opt.tls_dir);
+	snprintf(path[1], PATH_MAX, "%s/client-cert.pem", opt.tls_dir);
+	snprintf(path[2], PATH_MAX, "%s/client-key.pem", opt.tls_dir);
+	if (gnutls_certificate_allocate_credentials(&tls_credentials) < 0 ||
+	    gnutls_certificate_set_x509_trust_file(tls_credentials, path[0],
+						   GNUTLS_X509_FMT_PEM) <= 0 ||
+	    gnutls_certificate_set_x509_key_file(tls_credentials, path[1], path[2],
+						 GNUTLS_X509_FMT_PEM) < 0)
+		die("%s: no certificates in it that can be used", opt.tls_dir);
+}
+
+static gnutls_session_t
+tls_begin(int fd)
+{
+	gnutls_session_t tls;
+	int ret;
+
+	if (gnutls_init(&tls, GNUTLS_CLIENT) < 0 || gnutls_set_default_priority(tls) < 0 ||
+	    gnutls_credentials_set(tls, GNUTLS_CRD_CERTIFICATE, tls_credentials) < 0)
+		die("TLS: no session");
+	gnutls_session_set_verify_cert(tls, "localhost", 0);
+	gnutls_transport_set_int(tls, fd);
+	gnutls_transport_set_pull_function(tls, tls_pull);
+	do
+		ret = gnutls_handshake(tls);
+	while (ret < 0 && !gnutls_error_is_fatal(ret));
+	if (ret < 0)
+		die("TLS: %s", gnutls_strerror(ret));
+	return tls;
+}
+
+/* --- Sockets ----------------------------------------------------------------- */
 
 static int
 connect_unix(const char *path)
@@ -226,53 +319,58 @@ connect_tcp(const char *host, const char *port)
 	return fd;
 }
 
+/* An option without data that is answered with an ACK. */
 static void
-ask_structured(int fd)
+ask(const struct connection *conn, uint32_t option, const char *what)
 {
 	uint8_t buf[20];
 
 	put_be64(buf, 0x49484156454f5054ull);
-	put_be32(buf + 8, 8);
+	put_be32(buf + 8, option);
 	put_be32(buf + 12, 0);
-	send_all(fd, buf, 16);
-	recv_all(fd, buf, 20);
+	send_all(conn, buf, 16);
+	recv_all(conn, buf, 20);
 	if (get_be32(buf + 12) != 1 || get_be32(buf + 16) != 0)
-		die("structured replies are refused: error %#x", get_be32(buf + 12));
+		die("%s: refused with error %#x", what, get_be32(buf + 12));
 }
 
-/* Fixed newstyle, structured replies if wanted, GO; returns the size of the export. */
+/* Fixed newstyle, TLS and structured replies if wanted, GO; the size of the export. */
 static uint64_t
-handshake(int fd)
+handshake(struct connection *conn)
 {
 	uint8_t buf[4096];
 	uint32_t name_len = (uint32_t)strlen(opt.export_name);
 	uint64_t size = 0;
 
-	recv_all(fd, buf, 18);
+	recv_all(conn, buf, 18);
 	if (get_be64(buf) != 0x4e42444d41474943ull || get_be64(buf + 8) != 0x49484156454f5054ull)
 		die("this is not a newstyle NBD server");
 	if (name_len > sizeof(buf) - 32)
 		die("the export name is too long");
 	put_be32(buf, 3);
-	send_all(fd, buf, 4);
+	send_all(conn, buf, 4);
+	if (opt.tls_dir) {
+		ask(conn, 5, "STARTTLS");
+		conn->tls = tls_begin(conn->fd);
+	}
 	if (opt.structured)
-		ask_structured(fd);
+		ask(conn, 8, "structured replies");
 	put_be64(buf, 0x49484156454f5054ull);
 	put_be32(buf + 8, 7);
 	put_be32(buf + 12, 6 + name_len);
 	put_be32(buf + 16, name_len);
 	memcpy(buf + 20, opt.export_name, name_len);
 	put_be16(buf + 20 + name_len, 0);
-	send_all(fd, buf, 22 + name_len);
+	send_all(conn, buf, 22 + name_len);
 	for (;;) {
 		uint32_t type, len;
 
-		recv_all(fd, buf, 20);
+		recv_all(conn, buf, 20);
 		type = get_be32(buf + 12);
 		len = get_be32(buf + 16);
 		if (len > sizeof(buf))
 			die("an option reply of %u bytes", len);
-		recv_all(fd, buf, len);
+		recv_all(conn, buf, len);
 		if (type == 1)
 			return size;
 		if (type != 3)
@@ -290,7 +388,7 @@ connection_open(struct connection *conn, unsigned index)
 	uint64_t size, share;
 
 	conn->fd = opt.unix_path ? connect_unix(opt.unix_path) : connect_tcp(opt.host, opt.port);
-	size = handshake(conn->fd);
+	size = handshake(conn);
 	if (opt.size_bytes != 0 && opt.size_bytes < size)
 		size = opt.size_bytes;
 	size -= size % opt.block_bytes;
@@ -390,7 +488,8 @@ send_pending(struct connection *conn)
 			skip = 0;
 		}
 		msg.msg_iovlen = count;
-		n = sendmsg(conn->fd, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
+		n = conn->tls ? tls_send(conn->tls, iov, count) :
+				sendmsg(conn->fd, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0 && errno == EAGAIN)
@@ -506,17 +605,18 @@ header_bytes(struct connection *conn, uint64_t now)
 	conn->head_size = REPLY_SIZE;
 }
 
-/* One receive, and everything that was in it. */
-static void
-receive(struct connection *conn, int flags)
+/* One receive, and everything that was in it. False: there was nothing. */
+static bool
+receive_once(struct connection *conn, int flags)
 {
 	const uint8_t *p = recv_buf;
-	ssize_t n = recv(conn->fd, recv_buf, RECV_SIZE, flags);
+	ssize_t n = conn->tls ? tls_recv(conn->tls, recv_buf, RECV_SIZE, flags) :
+				recv(conn->fd, recv_buf, RECV_SIZE, flags);
 	uint64_t now = now_ns();
 	size_t len;
 
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
-		return;
+		return false;
 	if (n < 0)
 		die("recv: %s", strerror(errno));
 	if (n == 0)
@@ -540,6 +640,15 @@ receive(struct connection *conn, int flags)
 		p += part;
 		len -= part;
 	}
+	return true;
+}
+
+static void
+receive(struct connection *conn, int flags)
+{
+	/* Of records GnuTLS gives one at a time; the socket says nothing of those it has. */
+	while (receive_once(conn, flags) && conn->tls)
+		flags = MSG_DONTWAIT;
 	send_pending(conn);
 }
 
@@ -684,7 +793,8 @@ usage(int status)
 	      "  -w SECONDS  warm-up before it (0.5)\n"
 	      "  -p PID      the server: report its CPU time per operation\n"
 	      "  -S SEED     of the random offsets (1)\n"
-	      "  -R          structured replies\n",
+	      "  -R          structured replies\n"
+	      "  -T DIR      TLS, with ca-cert.pem and client-*.pem in DIR\n",
 	      status ? stderr : stdout);
 	exit(status);
 }
@@ -719,7 +829,7 @@ parse(int argc, char **argv)
 {
 	int c;
 
-	while ((c = getopt(argc, argv, "u:H:P:x:m:c:d:b:z:s:n:w:p:S:Rh")) != -1) {
+	while ((c = getopt(argc, argv, "u:H:P:x:m:c:d:b:z:s:n:w:p:S:RT:h")) != -1) {
 		switch (c) {
 		case 'u': opt.unix_path = optarg; break;
 		case 'H': opt.host = optarg; break;
@@ -741,6 +851,7 @@ parse(int argc, char **argv)
 		case 'p': opt.pid = (int)number(optarg, 1, INT32_MAX); break;
 		case 'S': opt.seed = number(optarg, 0, UINT64_MAX); break;
 		case 'R': opt.structured = true; break;
+		case 'T': opt.tls_dir = optarg; break;
 		case 'h': usage(0);
 		default: usage(2);
 		}
@@ -755,6 +866,8 @@ main(int argc, char **argv)
 	struct connection *conns;
 
 	parse(argc, argv);
+	if (opt.tls_dir)
+		tls_prepare();
 	random_state = opt.seed * 0x9e3779b97f4a7c15ull | 1;
 	epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 	recv_buf = malloc(RECV_SIZE);
@@ -773,7 +886,7 @@ main(int argc, char **argv)
 		memset(disc, 0, sizeof(disc));
 		put_be32(disc, 0x25609513);
 		put_be16(disc + 6, 2);
-		send_all(conns[i].fd, disc, sizeof(disc));
+		send_all(&conns[i], disc, sizeof(disc));
 		close(conns[i].fd);
 		free(conns[i].slots);
 		free(conns[i].pending);

@@ -202,13 +202,16 @@ drv_file(const char *dir, uint64_t size)
 }
 
 bool
-drv_can_zero_range(const char *name)
+drv_can_zero_range(const char *dir)
 {
+	char *name = drv_file(dir, 4096);
 	int fd = open(name, O_RDWR | O_CLOEXEC);
 	int ret = fallocate(fd, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE, 0, 4096);
 
 	ck_assert(fd >= 0 && (ret == 0 || errno == EOPNOTSUPP));
 	close(fd);
+	unlink(name);
+	free(name);
 	return ret == 0;
 }
 

@@ -64,8 +64,8 @@ const char *drv_dir(void);
 /* A directory on tmpfs, or NULL. */
 const char *drv_tmpfs_dir(void);
 
-/* Whether the file system of the file NAME can zero in place. */
-bool drv_can_zero_range(const char *name);
+/* Whether the file system of DIR can zero in place; asked on a file of its own. */
+bool drv_can_zero_range(const char *dir);
 
 /* Memory of LEN bytes at a multiple of ALIGN; free(3). */
 void *drv_alloc(size_t align, size_t len);

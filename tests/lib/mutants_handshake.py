@@ -74,13 +74,13 @@ MUTANTS = {
 
     # --- TLS ---
     "required-of-none": ("starttls test_TLS_4_forced@tls", "server/nbd/handshake.c", [
-        ("h->conn->tls_mode == TLS_REQUIRE && !h->conn->chan.tls;",
-         "false && h->conn->tls_mode == TLS_REQUIRE;")]),
+        ("h->conn->owner->tls_mode == TLS_REQUIRE && !h->conn->chan.tls;",
+         "false && h->conn->owner->tls_mode == TLS_REQUIRE;")]),
     "export-name-in-clear": ("starttls test_TLS_4_export_name@tls", "server/nbd/handshake.c", [
         ("\treturn exp->tls_required && !h->conn->chan.tls;\n", "\treturn exp == NULL;\n")]),
     "no-abort-before-tls": ("starttls test_AB_2_before_tls@tls", "server/nbd/handshake.c", [
-        ("handshake_needs_tls(h) && h->opt.number != NBD_OPT_ABORT &&\n",
-         "handshake_needs_tls(h) &&\n")]),
+        ("needs_tls(h) && h->opt.number != NBD_OPT_ABORT &&\n",
+         "needs_tls(h) &&\n")]),
     "refused-not-skipped": ("starttls test_SP_5_each_option_has_its_own@tls",
                             "server/nbd/handshake.c", [
         ("\tint ret = drain(h);\n\n\treturn ret < 0 ? ret :\n\t\t\t "

@@ -106,7 +106,7 @@ START_TEST(test_random_mix)
 		ck_assert_ptr_nonnull(tmpfs);
 		name = drv_file(tmpfs, FILE_SIZE);
 	}
-	m.refuses_zeroes = !drv_can_zero_range(name);
+	m.refuses_zeroes = !drv_can_zero_range(mix->tmpfs ? tmpfs : drv_dir());
 	b = drv_connect("io_uring", "path", name, "direct", mix->direct, "num-entries",
 			mix->entries, "x-single-issuer", mix->single, "x-pin-mem-regions",
 			mix->pin, NULL);
@@ -158,7 +158,7 @@ START_TEST(test_two_threads)
 			.requests = 2000,
 			.len_max = 20000,
 			.discard_zeroes = true,
-			.refuses_zeroes = !drv_can_zero_range(path),
+			.refuses_zeroes = !drv_can_zero_range(drv_dir()),
 			.seed = seed + (uint64_t)i,
 		};
 		ck_assert_int_eq(pthread_create(&thread[i], NULL, run_model, &m[i]), 0);
@@ -514,7 +514,7 @@ START_TEST(test_zeroes_unmap)
 
 	ck_assert_ptr_nonnull(tmpfs);
 	name = _i ? drv_file(tmpfs, MIB) : strdup(path);
-	can = drv_can_zero_range(name);
+	can = drv_can_zero_range(_i ? tmpfs : drv_dir());
 	b = drv_connect("io_uring", "path", name, NULL);
 	q = drv_start(b);
 	memset(buf, 9, MIB);

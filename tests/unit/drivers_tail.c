@@ -331,7 +331,7 @@ START_TEST(test_neighbours)
 			.requests = 1500,
 			.len_max = 16384,
 			.discard_zeroes = true,
-			.refuses_zeroes = !drv_can_zero_range(path),
+			.refuses_zeroes = !drv_can_zero_range(drv_dir()),
 			.seed = seed + (uint64_t)i,
 		};
 		ck_assert_int_eq(pthread_create(&thread[i], NULL, run_model, &m[i]), 0);

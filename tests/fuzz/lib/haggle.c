@@ -239,7 +239,7 @@ expect(struct haggle *h, struct haggle_option *o, const uint8_t *data, size_t le
 	case NBD_OPT_LIST:
 		return len > 0 ? NBD_REP_ERR_INVALID : NBD_REP_ACK;
 	case NBD_OPT_STARTTLS:
-		return len > 0 ? NBD_REP_ERR_INVALID : NBD_REP_ERR_PLATFORM;
+		return len > 0 ? NBD_REP_ERR_INVALID : NBD_REP_ERR_POLICY;
 	case NBD_OPT_INFO:
 	case NBD_OPT_GO:
 		return expect_info(h, o, all);

@@ -13,13 +13,12 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
-#include <grp.h>
-#include <pwd.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "server/log.h"
+#include "server/users.h"
 
 struct parser {
 	char *text;
@@ -239,19 +238,21 @@ number_of(const char *text, uint32_t max)
 static int
 uid_parse(struct parser *p, const struct word *w, const char *value, struct access_subject *s)
 {
+	const bool is_user = s->kind == SUBJECT_UID;
 	int64_t n = number_of(value, UINT32_MAX - 1);
-	const struct passwd *user;
-	const struct group *group;
+	int ret = 0;
 
-	if (n < 0 && s->kind == SUBJECT_UID && (user = getpwnam(value)))
-		n = user->pw_uid;
-	if (n < 0 && s->kind == SUBJECT_GID && (group = getgrnam(value)))
-		n = group->gr_gid;
-	if (n < 0)
-		return bad_word(p, w, s->kind == SUBJECT_UID ?
-				      "must be the number or the name of a user" :
-				      "must be the number or the name of a group");
-	s->number = (uint32_t)n;
+	if (n >= 0)
+		s->number = (uint32_t)n;
+	else
+		ret = users_find(is_user ? USERS_USER : USERS_GROUP, value, &s->number);
+	if (ret == -EPERM)
+		return bad_word(p, w, is_user ?
+				"must be a number, or a user whom a rule named at the start" :
+				"must be a number, or a group that a rule named at the start");
+	if (ret < 0)
+		return bad_word(p, w, is_user ? "must be the number or the name of a user" :
+						"must be the number or the name of a group");
 	return 0;
 }
 

@@ -525,7 +525,7 @@ bad_long_option(const char *given, struct err *err)
 	int last = 0;
 
 	for (const struct option *o = options; o->name; o++) {
-		/* All of them would be too many. */
+		/* Of nothing all would be. */
 		if (len == 2 || strncmp(o->name, given + 2, (size_t)len - 2) != 0 ||
 		    o->val == last)
 			continue;
@@ -537,8 +537,7 @@ bad_long_option(const char *given, struct err *err)
 	}
 	if (*choices)
 		return err_set(err, -EINVAL, "%.*s: could be any of %s", len, given, choices);
-	return err_set(err, -EINVAL, "%.*s: there is no such option",
-		       len == 2 ? (int)strlen(given) : len, given);
+	return err_set(err, -EINVAL, "%.*s: there is no such option", len, given);
 }
 
 /*

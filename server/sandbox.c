@@ -24,6 +24,7 @@
 #include "server/landlock.h"
 #include "server/log.h"
 #include "server/syscalls.h"
+#include "server/users.h"
 
 /* What in this process needs more than a sandbox leaves; NULL: nothing. */
 static const char *
@@ -184,8 +185,10 @@ sandbox_enter(const struct sandbox_options *o, const struct identity *id, struct
 		return ret;
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0) /* UNTESTED: all kernels have it */
 		return err_set(err, -errno, "no_new_privs: %s", strerror(errno));
-	if (o->mode != SANDBOX_OFF)
+	if (o->mode != SANDBOX_OFF) {
+		users_freeze();
 		ret = confine(o, err);
+	}
 	landlock_release();
 	return ret;
 }

@@ -207,6 +207,49 @@ prepare(struct session *s)
 	       nbd_set_uri_allow_local_file(s->nbd, true) == 0;
 }
 
+/* Where the library only tells where it failed: what that is likely to mean. */
+static const char *
+tls_hint(const char *why)
+{
+	static const struct {
+		const char *begins, *contains, *hint;
+	} hints[] = {
+		/* With TLS 1.3 a client has all it needs before the server has judged it. */
+		{ "gnutls_record_", "",
+		  "the server ended TLS at once, so it may want another certificate" },
+		{ "gnutls_handshake: ", "verification",
+		  "the server's certificate is not for this host, not of a CA in ca-cert.pem, or "
+		  "not valid now" },
+		{ "gnutls_handshake: ", "",
+		  "no handshake; the server may want another certificate or another key" },
+		{ "getlogin_r: ", "", "tls-psk-file= goes with a user, as in nbds://USER@HOST" },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(hints); i++)
+		if (strncmp(why, hints[i].begins, strlen(hints[i].begins)) == 0 &&
+		    strstr(why, hints[i].contains))
+			return hints[i].hint;
+	return NULL;
+}
+
+/* Why there is no session, after the library has failed to connect. */
+static char *
+open_error(const struct session *s)
+{
+	char *why = library_error(), *more = NULL;
+	const char *hint = tls_hint(why);
+
+	/* It has taken leave by itself, because it was refused what it cannot do without. */
+	if (s->words && nbd_aio_is_closed(s->nbd) > 0)
+		more = text_format("the server says: %s", s->words);
+	else if (hint)
+		more = text_format("%s (%s)", hint, why);
+	if (!more)
+		return why;
+	free(why);
+	return more;
+}
+
 enum session_answer
 session_open(struct session *s)
 {
@@ -222,7 +265,7 @@ session_open(struct session *s)
 	if (ret == 0)
 		return SESSION_YES;
 	s->code = nbd_get_errno();
-	s->why = library_error();
+	s->why = open_error(s);
 	/* After a failed connect it is as good as new, too, but that is not invalid. */
 	bad_uri = s->code == EINVAL && nbd_aio_is_created(s->nbd) > 0;
 	session_close(s);

@@ -30,7 +30,7 @@ jobs=$(nproc)
 # shellcheck disable=SC2034  # chosen by name in stage_packages
 {
 pkgs_base='gcc libc6-dev make pkg-config liburing-dev libgnutls28-dev libseccomp-dev check procps util-linux'
-pkgs_func='binutils file fio gnutls-bin iproute2 libnbd-bin libnbd-dev mount nbdkit python3 python3-libnbd qemu-utils strace'
+pkgs_func='binutils file fio gnutls-bin iproute2 libnbd-bin libnbd-dev mount nbdkit openssl python3 python3-libnbd qemu-utils strace'
 pkgs_lint='git mandoc shellcheck systemd'
 pkgs_peers='gnutls-bin mount python3'
 pkgs_newroot='mmdebstrap'

@@ -4,11 +4,13 @@
 # bench.sh - blkgate beside nbdkit and qemu-nbd: operations per second and
 # server CPU time (user + system, all threads) per operation.
 #
-# usage: bench.sh -o BUILDDIR [-q] [-t] [-r ROUNDS] [-s SECONDS] [-d DIR] [-f FILTER]
-#                 [-S 'SERVER...'] [-B OTHERBUILD] [-a 'BLKGATE OPTION...']
+# usage: bench.sh -o BUILDDIR [-q] [-t] [-C CIPHERS] [-r ROUNDS] [-s SECONDS] [-d DIR]
+#                 [-f FILTER] [-S 'SERVER...'] [-B OTHERBUILD] [-a 'BLKGATE OPTION...']
 #
 #   -q  quick: 2 rounds of 0.4 s
-#   -t  over TLS, with certificates on both sides, and what GnuTLS chooses by itself
+#   -t  over TLS, with certificates on both sides; the table tells what was agreed on
+#   -C  with -t: what the client offers, as GnuTLS has it (TLS 1.3 with AES-256-GCM and
+#       P-256 alone, so that it is the same for all servers)
 #   -r  rounds (5); every round runs all servers, odd ones forwards, even ones
 #       backwards; the table shows medians over the rounds
 #   -s  seconds per measurement (1.5)
@@ -24,11 +26,13 @@ set -u
 
 build='' rounds=5 seconds=1.5 warmup=0.3 dir=${TMPDIR:-/tmp} filter=''
 servers='blkgate nbdkit qemu-threads qemu-uring' blkgate_args='' other='' tls=
-while getopts o:qtr:s:d:f:S:B:a: opt; do
+ciphers=NORMAL:-VERS-ALL:+VERS-TLS1.3:-CIPHER-ALL:+AES-256-GCM:-GROUP-ALL:+GROUP-SECP256R1
+while getopts o:qtC:r:s:d:f:S:B:a: opt; do
 	case $opt in
 	o)	build=$OPTARG ;;
 	q)	rounds=2 seconds=0.4 warmup=0.1 ;;
 	t)	tls=yes ;;
+	C)	ciphers=$OPTARG ;;
 	r)	rounds=$OPTARG ;;
 	s)	seconds=$OPTARG ;;
 	d)	dir=$OPTARG ;;
@@ -111,10 +115,17 @@ if [ -n "$tls" ]; then
 	blkgate_tls="--tls-certificates=$pki --tls-verify-peer"
 	nbdkit_tls="--tls=require --tls-verify-peer --tls-certificates=$pki"
 	qemu_tls="--object tls-creds-x509,id=tls,endpoint=server,dir=$pki --tls-creds tls"
-	nbdload_tls="-T $pki"
+	nbdload_tls="-T $pki -C $ciphers"
 fi
 
-# start SERVER: in the background; sets $pid. Fails if it does not listen.
+# The value of KEY in a line of key=value words.
+value()
+{
+	printf '%s\n' "$2" | tr ' ' '\n' | sed -n "s/^$1=//p"
+}
+
+# start SERVER: in the background; sets $pid. Fails if it does not listen. What TLS came to
+# is in $work/SERVER.tls.
 start()
 {
 	sock=$work/$1.sock
@@ -145,13 +156,8 @@ start()
 		tries=$((tries - 1))
 	done
 	# shellcheck disable=SC2086  # a list of options
-	[ -S "$sock" ] && "$nbdload" -u "$sock" $nbdload_tls -n 1 -w 0 >/dev/null
-}
-
-# The value of KEY in a line of key=value words.
-value()
-{
-	printf '%s\n' "$2" | tr ' ' '\n' | sed -n "s/^$1=//p"
+	[ -S "$sock" ] && line=$("$nbdload" -u "$sock" $nbdload_tls -n 1 -w 0) &&
+		value tls "$line" >"$work/$1.tls"
 }
 
 # blkgate alone: how soon it listens, and what it weighs when idle.
@@ -222,6 +228,21 @@ while [ "$round" -le "$rounds" ]; do
 	done >>"$work/results"
 	round=$((round + 1))
 done
+
+# The same for all, or each with its own.
+if [ -n "$tls" ]; then
+	for server in $works; do
+		cat "$work/$server.tls"
+	done | sort -u >"$work/tls"
+	echo
+	if [ "$(wc -l <"$work/tls")" -eq 1 ]; then
+		echo "all over TLS: $(cat "$work/tls")"
+	else
+		for server in $works; do
+			echo "$server over TLS: $(cat "$work/$server.tls")"
+		done
+	fi
+fi
 
 awk -v servers="$works" '
 	function median(key, field,    n, i, j, t, list) {

@@ -70,6 +70,7 @@ static struct {
 	uint64_t seed;
 	bool structured;	/* replies */
 	const char *tls_dir;	/* with ca-cert.pem and client-*.pem; NULL: in clear */
+	const char *tls_priority; /* what GnuTLS may use */
 } opt = {
 	.host = "127.0.0.1",
 	.port = "10809",
@@ -81,6 +82,7 @@ static struct {
 	.warmup_s = 0.5,
 	.run_s = 3,
 	.seed = 1,
+	.tls_priority = "NORMAL",
 };
 
 /* One request in flight; its index is the cookie. */
@@ -265,9 +267,10 @@ tls_begin(int fd)
 	gnutls_session_t tls;
 	int ret;
 
-	if (gnutls_init(&tls, GNUTLS_CLIENT) < 0 || gnutls_set_default_priority(tls) < 0 ||
+	if (gnutls_init(&tls, GNUTLS_CLIENT) < 0 ||
+	    gnutls_priority_set_direct(tls, opt.tls_priority, NULL) < 0 ||
 	    gnutls_credentials_set(tls, GNUTLS_CRD_CERTIFICATE, tls_credentials) < 0)
-		die("TLS: no session");
+		die("TLS: no session with %s", opt.tls_priority);
 	gnutls_session_set_verify_cert(tls, "localhost", 0);
 	gnutls_transport_set_int(tls, fd);
 	gnutls_transport_set_pull_function(tls, tls_pull);
@@ -277,6 +280,16 @@ tls_begin(int fd)
 	if (ret < 0)
 		die("TLS: %s", gnutls_strerror(ret));
 	return tls;
+}
+
+/* What it came to: version, key exchange, cipher. */
+static void
+tls_print(gnutls_session_t tls)
+{
+	char *desc = gnutls_session_get_desc(tls);
+
+	printf(" tls=%s", desc ? desc : "unknown");
+	gnutls_free(desc);
 }
 
 /* --- Sockets ----------------------------------------------------------------- */
@@ -776,6 +789,8 @@ run(struct connection *conns)
 		       (double)cpu / 1e3 / (double)ops,
 		       (double)(user[1] - user[0]) * tick_us / (double)ops,
 		       (double)(system[1] - system[0]) * tick_us / (double)ops);
+	if (conns[0].tls)
+		tls_print(conns[0].tls);
 	putchar('\n');
 }
 
@@ -794,7 +809,8 @@ usage(int status)
 	      "  -p PID      the server: report its CPU time per operation\n"
 	      "  -S SEED     of the random offsets (1)\n"
 	      "  -R          structured replies\n"
-	      "  -T DIR      TLS, with ca-cert.pem and client-*.pem in DIR\n",
+	      "  -T DIR      TLS, with ca-cert.pem and client-*.pem in DIR\n"
+	      "  -C TEXT     what GnuTLS may use for it (NORMAL)\n",
 	      status ? stderr : stdout);
 	exit(status);
 }
@@ -829,7 +845,7 @@ parse(int argc, char **argv)
 {
 	int c;
 
-	while ((c = getopt(argc, argv, "u:H:P:x:m:c:d:b:z:s:n:w:p:S:RT:h")) != -1) {
+	while ((c = getopt(argc, argv, "u:H:P:x:m:c:d:b:z:s:n:w:p:S:RT:C:h")) != -1) {
 		switch (c) {
 		case 'u': opt.unix_path = optarg; break;
 		case 'H': opt.host = optarg; break;
@@ -852,6 +868,7 @@ parse(int argc, char **argv)
 		case 'S': opt.seed = number(optarg, 0, UINT64_MAX); break;
 		case 'R': opt.structured = true; break;
 		case 'T': opt.tls_dir = optarg; break;
+		case 'C': opt.tls_priority = optarg; break;
 		case 'h': usage(0);
 		default: usage(2);
 		}

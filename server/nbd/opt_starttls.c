@@ -53,7 +53,8 @@ opt_co_starttls(struct handshake *h)
 		return too_early(h);
 	ret = handshake_co_ack(h);
 	if (ret == 0)
-		ret = chan_co_starttls(&conn->chan, conn_tls(conn));
+		ret = chan_co_starttls(&conn->chan, conn_tls(conn),
+				       worker_handshakes(conn->worker));
 	if (ret < 0)
 		return failed(h, ret);
 	ret = chan_tls_identify(conn->chan.tls, &conn->who);

@@ -709,22 +709,40 @@ limits_log(const struct server *s)
 		  (unsigned long long)payload_per_worker(s));
 }
 
-/* What goes over the network in clear, although somebody may think otherwise. */
+/* Whether a client may get at EXP without TLS; with OVER_IP, one that comes over IP. */
+static bool
+is_clear(const struct server *s, const struct export *exp, bool over_ip)
+{
+	const struct access *access = s->gate.gate->access;
+
+	return !exp->tls_required && (!access || access_admits_nobody(access, exp->index, over_ip));
+}
+
+/* What is there in clear, although somebody may think otherwise. */
 static void
 warn_of_clear(const struct server *s)
 {
+	const struct gate *gate = s->gate.gate;
+	bool over_ip = false;
 	char quoted[LOG_QUOTE_MAX];
 
-	for (unsigned e = 0; e < s->exports.count && s->gate.gate->tls; e++) {
+	for (unsigned e = 0; e < s->exports.count; e++) {
 		const struct export *exp = &s->exports.exports[e];
 
-		if (!exp->tls_required)
+		if (gate->tls && is_clear(s, exp, false))
 			log_warning("export is to be had without TLS, too export=%s",
 				    log_quote(quoted, exp->name, strlen(exp->name)));
+		over_ip |= is_clear(s, exp, true);
 	}
-	if (!s->gate.gate->tls && listener_beyond_host(&s->listeners))
-		log_warning("no TLS: whoever reaches the server reads and writes the exports, and "
-			    "so does who listens on the way; see --tls-certificates");
+	if (gate->tls || !over_ip || !listener_beyond_host(&s->listeners))
+		return;
+	if (gate->access)
+		log_warning("no TLS: rules know clients on the network by their addresses alone, and "
+			    "whoever is on the way sees and changes what goes over it; see "
+			    "--tls-certificates");
+	else
+		log_warning("no TLS: whoever reaches the server gets at the exports, and whoever is "
+			    "on the way sees and changes what goes over it; see --tls-certificates");
 }
 
 static void

@@ -319,7 +319,13 @@ check-lint: all unit-tests
 	$(Q)sh tests/runner.sh -o $(O) lint
 
 BENCH_BIN := $(addprefix $(O)/,$(basename $(wildcard tests/bench/*.c)))
-bench-tools: $(BENCH_BIN)
+# Without the build's own flags: what is preloaded comes before a sanitizer.
+WALLCLOCK := $(O)/tests/lib/preload/wallclock.so
+$(WALLCLOCK): tests/lib/preload/wallclock.c $(O)/flags
+	@mkdir -p $(@D)
+	$(call say,LD,$@)
+	$(Q)$(CC) -D_GNU_SOURCE -O2 -Wall -Werror -fPIC -shared -o $@ $<
+bench-tools: $(BENCH_BIN) $(WALLCLOCK)
 $(O)/tests/bench/blkbench: $(O)/libblk.a $(O)/libblkio.a
 $(BENCH_BIN): $(O)/%: $(O)/%.o
 	$(call say,LD,$@)

@@ -96,6 +96,12 @@ loop_now(const struct loop *loop)
 	return loop->now;
 }
 
+uint64_t
+loop_clock(const struct loop *loop)
+{
+	return loop->clock(loop->clock_arg);
+}
+
 void
 loop_set_clock(struct loop *loop, uint64_t (*now)(void *), void *arg)
 {

@@ -77,6 +77,9 @@ struct co_sched *loop_sched(struct loop *loop);
 /* Monotonic nanoseconds, taken once per turn. */
 uint64_t loop_now(const struct loop *loop);
 
+/* The same clock, read now: for how long something takes within a turn. */
+uint64_t loop_clock(const struct loop *loop);
+
 /* Replaces the clock (tests: virtual time). NULL: CLOCK_MONOTONIC again. */
 void loop_set_clock(struct loop *loop, uint64_t (*now)(void *arg), void *arg);
 

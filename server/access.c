@@ -406,6 +406,20 @@ access_naming(const struct access *a, enum access_identity identity)
 	return ACCESS_NO_RULE;
 }
 
+bool
+access_admits_nobody(const struct access *a, unsigned export, bool over_ip)
+{
+	for (unsigned i = 0; i < a->nrules; i++) {
+		const struct access_rule *rule = &a->rules[i];
+
+		if (rule->right >= ACCESS_READ &&
+		    rule->exports[export / 64] & UINT64_C(1) << export % 64 &&
+		    access_rule_fits_nobody(rule, over_ip))
+			return true;
+	}
+	return false;
+}
+
 void
 access_peer_release(struct access_peer *peer)
 {

@@ -153,6 +153,12 @@ const char *access_where(const struct access *access, uint16_t verdict, char *bu
 /* The first rule that names a certificate (ACCESS_X509) or a PSK user; ACCESS_NO_RULE: none. */
 uint16_t access_naming(const struct access *access, enum access_identity identity);
 
+/*
+ * Whether somebody who has proved nothing may read that export, perhaps; with OVER_IP,
+ * somebody who comes over IP.
+ */
+bool access_admits_nobody(const struct access *access, unsigned export, bool over_ip);
+
 /* Whether clients have to show one, or nobody could tell whether a rule fits them. */
 static inline bool
 access_names_certificates(const struct access *access)

@@ -774,6 +774,19 @@ access_rule_covers(const struct access_rule *rule, const struct access_rule *oth
 }
 
 bool
+access_rule_fits_nobody(const struct access_rule *rule, bool over_ip)
+{
+	for (unsigned i = 0; i < rule->nsubjects; i++) {
+		int transport = transport_of(rule->subjects[i].kind);
+
+		if (identity_of(rule->subjects[i].kind) != ACCESS_NOBODY ||
+		    (over_ip && transport && transport != ACCESS_INET))
+			return false;
+	}
+	return true;
+}
+
+bool
 access_rule_names(const struct access_rule *rule, enum access_identity identity)
 {
 	for (unsigned i = 0; i < rule->nsubjects; i++)

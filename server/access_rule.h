@@ -77,6 +77,12 @@ bool access_rule_fits(const struct access_rule *rule, const struct access_peer *
 /* Whether RULE fits every client that OTHER fits, as far as their texts tell. */
 bool access_rule_covers(const struct access_rule *rule, const struct access_rule *other);
 
+/*
+ * Whether RULE fits a client that has proved nothing, perhaps; with OVER_IP, one that
+ * comes over IP.
+ */
+bool access_rule_fits_nobody(const struct access_rule *rule, bool over_ip);
+
 /* Whether a subject of RULE is about that identity. */
 bool access_rule_names(const struct access_rule *rule, enum access_identity identity);
 

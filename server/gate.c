@@ -91,3 +91,32 @@ gate_put(struct gate *gate)
 	tls_put(gate->tls);
 	free(gate);
 }
+
+void
+gate_place_init(struct gate_place *place, struct gate *gate)
+{
+	pthread_mutex_init(&place->lock, NULL);
+	place->gate = gate;
+}
+
+void
+gate_exchange(struct gate_place *place, struct gate *gate)
+{
+	struct gate *old = place->gate;
+
+	pthread_mutex_lock(&place->lock);
+	place->gate = gate;
+	pthread_mutex_unlock(&place->lock);
+	gate_put(old);
+}
+
+struct gate *
+gate_in_force(struct gate_place *place)
+{
+	struct gate *gate;
+
+	pthread_mutex_lock(&place->lock);
+	gate = gate_get(place->gate);
+	pthread_mutex_unlock(&place->lock);
+	return gate;
+}

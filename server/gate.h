@@ -3,13 +3,15 @@
  * gate.h - what decides who may enter, and can be exchanged while the server runs.
  *
  * 1. A gate is constant from gate_open() on, and counts its references.
- * 2. Main has the one that is in force, and exchanges it as a whole: a set that is
- *    broken in part is never in force in part.
- * 3. A connection takes its reference when it comes, and keeps it: whoever is
- *    inside stays, by the rules under which he came.
+ * 2. One is in force, and main exchanges it as a whole: a set that is broken in part
+ *    is never in force in part. Its place has a lock, since workers ask for it, too.
+ * 3. A connection takes its reference when it comes, again at STARTTLS, where it begins
+ *    anew, and then keeps it: whoever is inside stays, by the rules under which he came.
  */
 #ifndef SERVER_GATE_H
 #define SERVER_GATE_H
+
+#include <pthread.h>
 
 #include "server/access.h"
 #include "server/config.h"
@@ -19,6 +21,12 @@ struct gate {
 	unsigned refs;	       /* atomic */
 	struct access *access; /* NULL: everybody may do everything */
 	struct tls *tls;       /* NULL: nobody gets TLS */
+};
+
+/* Where the one in force is. */
+struct gate_place {
+	pthread_mutex_t lock;
+	struct gate *gate; /* main, which alone changes it, may read it without the lock */
 };
 
 /*
@@ -34,5 +42,12 @@ int gate_allow_reload(const struct config *config, struct err *err) no_co_fn;
 /* Any thread. gate_put() takes NULL, too. */
 struct gate *gate_get(struct gate *gate);
 void gate_put(struct gate *gate);
+
+/* Before threads. GATE's reference is the place's; likewise with gate_exchange(). */
+void gate_place_init(struct gate_place *place, struct gate *gate);
+/* Puts GATE in force. Context: main. */
+void gate_exchange(struct gate_place *place, struct gate *gate);
+/* A reference to the one in force. Any thread. */
+struct gate *gate_in_force(struct gate_place *place);
 
 #endif

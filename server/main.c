@@ -62,7 +62,7 @@ struct server {
 	struct config config;
 	struct identity identity;
 	struct export_set exports;
-	struct gate *gate; /* the one in force */
+	struct gate_place gate; /* with the one in force */
 	struct listener_set listeners;
 	struct seat *seats;
 	unsigned nseats;
@@ -115,7 +115,7 @@ conn_begin(struct server *s, int rfd, int wfd)
 	int ret = 0;
 
 	listener_peer(rfd, peer, sizeof(peer));
-	if (s->gate->access)
+	if (s->gate.gate->access)
 		ret = listener_identify(rfd, &who);
 	if (ret == 0)
 		ret = conn_new(&conn, ++s->next_conn, rfd, wfd, peer, seat->worker, &s->exports,
@@ -126,7 +126,7 @@ conn_begin(struct server *s, int rfd, int wfd)
 			    strerror(-ret));
 		return ret;
 	}
-	conn->gate = gate_get(s->gate);
+	conn->gate = gate_get(s->gate.gate);
 	conn->who = who;
 	admission_enter(&s->admission);
 	seat->conns++;
@@ -306,14 +306,13 @@ reload(struct server *s)
 		return;
 	}
 	/* A list that is just being replaced must not let somebody in. */
-	if (s->gate->tls && tls_revokes(s->gate->tls) && !tls_revokes(gate->tls)) {
+	if (s->gate.gate->tls && tls_revokes(s->gate.gate->tls) && !tls_revokes(gate->tls)) {
 		log_error("cannot reload, what was in force stays so: the revocation list that was "
 			  "there is missing; to do without one start the server anew");
 		gate_put(gate);
 		return;
 	}
-	gate_put(s->gate);
-	s->gate = gate;
+	gate_exchange(&s->gate, gate);
 	log_info("reloaded rules=%u credentials=%s", gate->access ? access_count(gate->access) : 0,
 		 gate->tls ? "yes" : "no");
 }
@@ -487,7 +486,7 @@ server_free(struct server *s)
 		dev_close(s->exports.exports[i].dev);
 	}
 	free(s->exports.exports);
-	gate_put(s->gate);
+	gate_put(s->gate.gate);
 	config_release(&s->config);
 	return ret;
 }
@@ -546,7 +545,7 @@ server_confine(struct server *s, struct err *err)
 	};
 	int ret;
 
-	if (s->gate->tls)
+	if (s->gate.gate->tls)
 		sandbox_secrets();
 	if ((ret = listener_allow_unlink(&s->listeners, err)) < 0 ||
 	    (ret = gate_allow_reload(&s->config, err)) < 0)
@@ -558,6 +557,7 @@ server_confine(struct server *s, struct err *err)
 static int
 server_open(struct server *s, struct err *err)
 {
+	struct gate *gate;
 	int ret = identity_resolve(&s->identity, s->config.user, s->config.group, err);
 
 	if (ret < 0)
@@ -570,7 +570,10 @@ server_open(struct server *s, struct err *err)
 
 	if (s->config.tls_mode != TLS_OFF && (ret = tls_init(err)) < 0)
 		return ret;
-	if ((ret = gate_open(&s->gate, &s->config, err)) < 0 || (ret = exports_open(s, err)) < 0)
+	if ((ret = gate_open(&gate, &s->config, err)) < 0)
+		return ret;
+	gate_place_init(&s->gate, gate);
+	if ((ret = exports_open(s, err)) < 0)
 		return ret;
 	signals_hold(s);
 	if ((ret = listeners_open(s, err)) < 0 ||
@@ -613,6 +616,7 @@ server_start(struct server *s, struct err *err)
 		.loop = s->loop,
 		.handshake_ns = LIMIT_MS(1000) * s->config.handshake_s,
 		.tls_mode = s->config.tls_mode,
+		.gate = &s->gate,
 		.negotiated = conn_negotiated,
 		.closed = conn_closed,
 	};
@@ -705,22 +709,40 @@ limits_log(const struct server *s)
 		  (unsigned long long)payload_per_worker(s));
 }
 
-/* What goes over the network in clear, although somebody may think otherwise. */
+/* Whether a client may get at EXP without TLS; with OVER_IP, one that comes over IP. */
+static bool
+is_clear(const struct server *s, const struct export *exp, bool over_ip)
+{
+	const struct access *access = s->gate.gate->access;
+
+	return !exp->tls_required && (!access || access_admits_nobody(access, exp->index, over_ip));
+}
+
+/* What is there in clear, although somebody may think otherwise. */
 static void
 warn_of_clear(const struct server *s)
 {
+	const struct gate *gate = s->gate.gate;
+	bool over_ip = false;
 	char quoted[LOG_QUOTE_MAX];
 
-	for (unsigned e = 0; e < s->exports.count && s->gate->tls; e++) {
+	for (unsigned e = 0; e < s->exports.count; e++) {
 		const struct export *exp = &s->exports.exports[e];
 
-		if (!exp->tls_required)
+		if (gate->tls && is_clear(s, exp, false))
 			log_warning("export is to be had without TLS, too export=%s",
 				    log_quote(quoted, exp->name, strlen(exp->name)));
+		over_ip |= is_clear(s, exp, true);
 	}
-	if (!s->gate->tls && listener_beyond_host(&s->listeners))
-		log_warning("no TLS: whoever reaches the server reads and writes the exports, and "
-			    "so does who listens on the way; see --tls-certificates");
+	if (gate->tls || !over_ip || !listener_beyond_host(&s->listeners))
+		return;
+	if (gate->access)
+		log_warning("no TLS: rules know clients on the network by their addresses alone, and "
+			    "whoever is on the way sees and changes what goes over it; see "
+			    "--tls-certificates");
+	else
+		log_warning("no TLS: whoever reaches the server gets at the exports, and whoever is "
+			    "on the way sees and changes what goes over it; see --tls-certificates");
 }
 
 static void

@@ -27,6 +27,7 @@ struct worker {
 	struct buf_pool *pool;
 	struct co_budget arriving_medium, arriving_large;
 	struct co_sem cache_reads;
+	struct share handshakes;
 	struct worker_turn status_turn;
 	const struct export_set *exports;
 	struct backend_port *ports; /* by export index; without a queue until made */
@@ -270,6 +271,7 @@ worker_new(struct worker **workerp, unsigned index, const struct export_set *exp
 	co_budget_init(&worker->arriving_medium, LIMIT_ARRIVING_MEDIUM(payload_bytes));
 	co_budget_init(&worker->arriving_large, LIMIT_ARRIVING_LARGE(payload_bytes));
 	co_sem_init(&worker->cache_reads, LIMIT_CACHE_READS);
+	share_init(&worker->handshakes, worker->loop);
 	co_sem_init(&worker->status_turn.sem, 1);
 	if (co_sched_reserve(loop_sched(worker->loop), CO_STACK_REQUEST, 1) < 0) {
 		ret = err_set(err, -ENOMEM, "no memory for a coroutine");
@@ -330,6 +332,12 @@ struct worker_turn *
 worker_status_turn(struct worker *worker)
 {
 	return &worker->status_turn;
+}
+
+struct share *
+worker_handshakes(struct worker *worker)
+{
+	return &worker->handshakes;
 }
 
 struct co_sem *

@@ -21,6 +21,7 @@
 #include "blk/loop.h"
 #include "blk/queue.h"
 #include "server/export.h"
+#include "server/share.h"
 
 struct worker;
 
@@ -82,6 +83,8 @@ int worker_port(struct worker *worker, struct export *exp, struct backend_port *
 		struct err *err) loop_fn;
 /* Whose turn it is to ask for extents, of all its connections, and how often was asked. */
 struct worker_turn *worker_status_turn(struct worker *worker);
+/* The arithmetic of TLS handshakes, of all its connections. */
+struct share *worker_handshakes(struct worker *worker);
 /* Reads that only warm a cache, of all its connections. */
 struct co_sem *worker_cache_reads(struct worker *worker);
 /* From enter to leave the session is drained and aborted with the others. */

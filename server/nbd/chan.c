@@ -30,6 +30,7 @@
 
 #include "chan_tls.h"
 #include "server/limits.h"
+#include "server/share.h"
 
 _Static_assert(LIMIT_SEND_SEGMENTS <= IOV_MAX, "the kernel takes that many");
 
@@ -374,8 +375,26 @@ chan_has_ahead(const struct chan *chan)
 	return chan->end > chan->begin;
 }
 
+/*
+ * One step of the handshake, which may take milliseconds of arithmetic: 10 for an RSA
+ * key of 4096 bits. What waits for that is not the peer's time.
+ */
+static int co_fn
+handshake_step(struct chan *chan, struct share *share)
+{
+	uint64_t before = loop_now(chan->loop);
+	int step;
+
+	share_co_begin(share);
+	/* May have been aborted. */
+	step = chan->aborted ? chan->aborted : chan_tls_handshake(chan->tls);
+	share_end(share);
+	chan->rx_limit += loop_now(chan->loop) - before;
+	return step;
+}
+
 int
-chan_co_starttls(struct chan *chan, struct tls *credentials)
+chan_co_starttls(struct chan *chan, struct tls *credentials, struct share *share)
 {
 	int step, ret;
 
@@ -383,11 +402,12 @@ chan_co_starttls(struct chan *chan, struct tls *credentials)
 	ret = chan_tls_new(&chan->tls, credentials);
 	if (ret < 0)
 		return ret;
+	chan->rx_limit = message_limit(chan, LIMIT_TLS_MESSAGE_BYTES);
 	for (;;) {
 		struct iovec room;
 
-		chan->rx_limit = chan->tx_limit = message_limit(chan, LIMIT_TLS_MESSAGE_BYTES);
-		step = chan_tls_handshake(chan->tls);
+		step = handshake_step(chan, share);
+		chan->tx_limit = message_limit(chan, LIMIT_TLS_SEND);
 		ret = send_output(chan);
 		if (step < 0 && step != -EAGAIN)
 			return step;

@@ -27,8 +27,9 @@
 
 #include "blk/loop.h"
 
-struct tls;
 struct chan_tls;
+struct share;
+struct tls;
 
 struct chan {
 	struct loop *loop;
@@ -87,11 +88,12 @@ int chan_co_skip(struct chan *chan, size_t len) co_fn;
 int chan_co_writev(struct chan *chan, struct iovec *iov, int iovcnt) co_fn;
 
 /*
- * From here on with TLS: does its handshake as the server. Invariant: nothing that
- * was received in clear is left, see chan_has_ahead(); nobody else reads or writes.
- * -EPROTO when it fails: chan_tls_text(chan->tls) says why; -ENOMEM.
+ * From here on with TLS: does its handshake as the server, its arithmetic in SHARE.
+ * Invariant: nothing that was received in clear is left, see chan_has_ahead(); nobody
+ * else reads or writes. -EPROTO when it fails: chan_tls_text(chan->tls) says why;
+ * -ENOMEM.
  */
-int chan_co_starttls(struct chan *chan, struct tls *credentials) co_fn;
+int chan_co_starttls(struct chan *chan, struct tls *credentials, struct share *share) co_fn;
 
 /* Whether something has been received that nobody has read yet. */
 bool chan_has_ahead(const struct chan *chan);

@@ -142,6 +142,15 @@ failed(struct chan_tls *tls, int ret)
 	return -EPROTO;
 }
 
+/* It is what the peer has sent that is wrong: it is told so. */
+static int
+refused(struct chan_tls *tls, int ret)
+{
+	if (sizeof(tls->out) - tls->out_end >= RECORD_EXTRA)
+		(void)gnutls_alert_send_appropriate(tls->session, ret);
+	return failed(tls, ret);
+}
+
 int
 chan_tls_handshake(struct chan_tls *tls)
 {
@@ -159,11 +168,7 @@ chan_tls_handshake(struct chan_tls *tls)
 		ret = GNUTLS_E_INTERNAL_ERROR; /* UNTESTED: it neither takes nor gives */
 	if (is_passing(ret))
 		return stuck ? 1 : -EAGAIN;
-	if (ret < 0) {
-		(void)gnutls_alert_send_appropriate(tls->session, ret);
-		return failed(tls, ret);
-	}
-	return 0;
+	return ret < 0 ? refused(tls, ret) : 0;
 }
 
 int
@@ -190,7 +195,7 @@ read_some(struct chan_tls *tls, void *buf, size_t len)
 	if (is_passing(n) && tls->in_begin == tls->in_end)
 		return -EAGAIN;
 	/* A client may not begin a new handshake: GNUTLS_E_REHANDSHAKE, too, is the end. */
-	return n == 0 ? -ENODATA : failed(tls, (int)n);
+	return n == 0 ? -ENODATA : refused(tls, (int)n);
 }
 
 ssize_t
@@ -310,6 +315,12 @@ explain_certificate(struct chan_tls *tls)
 	gnutls_free(words.data);
 	for (size_t n = strlen(tls->text); n > 0 && tls->text[n - 1] == ' '; n--)
 		tls->text[n - 1] = '\0';
+}
+
+bool
+chan_tls_failed(const struct chan_tls *tls)
+{
+	return tls->error != 0;
 }
 
 const char *

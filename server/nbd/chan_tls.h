@@ -7,7 +7,8 @@
  *    until chan_tls_sent(). So GnuTLS never runs across a yield.
  * 2. Its memory is bounded: input is taken when all of the last was looked at, and
  *    nothing is encrypted for which there is no room.
- * 3. After an error other than -EAGAIN the session is over; chan_tls_text() says why.
+ * 3. After an error other than -EAGAIN the session is over; chan_tls_text() says why, and
+ *    an alert in the output tells the peer, where it is what it has sent.
  *
  * Threads: the loop of its connection.
  */
@@ -59,6 +60,9 @@ int chan_tls_write(struct chan_tls *tls, struct iovec **iov, int *iovcnt);
 
 /* Says goodbye: close_notify goes to the output, if there is room. */
 void chan_tls_bye(struct chan_tls *tls);
+
+/* Whether the session is over because of an error of TLS. */
+bool chan_tls_failed(const struct chan_tls *tls);
 
 /* Version and cipher, or what is wrong; one line that is safe to print, until the next call. */
 const char *chan_tls_text(struct chan_tls *tls);

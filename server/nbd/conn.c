@@ -24,6 +24,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "chan_tls.h"
 #include "handshake.h"
 #include "reply.h"
 #include "server/log.h"
@@ -431,15 +432,18 @@ log_end(struct conn *conn, const char *during, int ret)
 {
 	bool quiet = ret == 0 || conn->end_logged || ret == -ENODATA || ret == -ESHUTDOWN ||
 		     (!conn->exp && (ret == -ECONNRESET || ret == -EPIPE));
+	bool tls = ret == -EPROTO && conn->chan.tls && chan_tls_failed(conn->chan.tls);
+	const char *why = tls ? chan_tls_text(conn->chan.tls) : strerror(-ret);
 
 	if (quiet)
 		log_debug("connection ended conn=%llu peer=%s during=%s reason=\"%s\"",
 			  (unsigned long long)conn->id, conn->peer, during,
-			  ret == 0 ? "goodbye" : strerror(-ret));
+			  ret == 0 ? "goodbye" : why);
 	else
 		log_limited(conn->negotiated ? &transmissions : &handshakes, LOG_WARNING,
-			    "connection dropped conn=%llu peer=%s during=%s error=\"%s\"",
-			    (unsigned long long)conn->id, conn->peer, during, strerror(-ret));
+			    "connection dropped conn=%llu peer=%s during=%s error=\"%s%s\"",
+			    (unsigned long long)conn->id, conn->peer, during, tls ? "TLS: " : "",
+			    why);
 	if (conn->failures.suppressed > 0)
 		log_error("more requests failed conn=%llu peer=%s suppressed=%llu",
 			  (unsigned long long)conn->id, conn->peer,
@@ -474,8 +478,8 @@ conn_main(void *arg)
 		log_end(conn, "handshake", ret);
 	}
 	chan_co_goodbye(&conn->chan);
-	/* It is we who end it: the client may be sending, and has replies to read. */
-	if (ret == -EMSGSIZE || ret == -ESHUTDOWN)
+	/* It is we who end it: the client may be sending, and has replies, or an alert, to read. */
+	if (ret == -EMSGSIZE || ret == -ESHUTDOWN || (ret == -EPROTO && conn->chan.tls))
 		chan_co_linger(&conn->chan);
 	if (conn->exp)
 		export_leave(conn->exp);

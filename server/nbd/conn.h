@@ -37,6 +37,7 @@ struct conn_owner {
 	struct loop *loop;
 	uint64_t handshake_ns; /* how long a handshake may last in all; 0: no limit */
 	enum tls_mode tls_mode;
+	struct gate_place *gate; /* who comes in by STARTTLS has the one in force; or NULL */
 	void (*negotiated)(struct conn_owner *owner, struct conn *conn);
 	void (*closed)(struct conn_owner *owner, struct conn *conn);
 };
@@ -57,9 +58,9 @@ struct conn {
 	struct conn_owner *owner;
 	struct worker *worker;
 	const struct export_set *exports;
-	struct gate *gate; /* a reference that the connection owns; or NULL: nobody is kept out */
 
 	/* The worker's, all of the rest. */
+	struct gate *gate; /* a reference that the connection owns; or NULL: nobody is kept out */
 	struct access_peer who; /* what is known of the client */
 	struct chan chan;
 	struct worker_session session;

@@ -692,6 +692,21 @@ START_TEST(identities_named)
 }
 END_TEST
 
+START_TEST(nobody_is_admitted)
+{
+	good(load_text("read any on a\nread dn=CN=x on b\nlist any on b\n"));
+	ck_assert(access_admits_nobody(access_list, 0, true));
+	ck_assert(access_admits_nobody(access_list, 0, false));
+	ck_assert(!access_admits_nobody(access_list, 1, false));
+	good(load_text("read uid=0 on a\nread ip=10.0.0.0/8 on b\n"));
+	ck_assert(access_admits_nobody(access_list, 0, false));
+	ck_assert(!access_admits_nobody(access_list, 0, true));
+	ck_assert(access_admits_nobody(access_list, 1, true));
+	good(load_text("write ip=10.0.0.1 and psk=x on *\nnone any on *\n"));
+	ck_assert(!access_admits_nobody(access_list, 0, false));
+}
+END_TEST
+
 START_TEST(releasing)
 {
 	struct access_peer peer = { .sans = calloc(1, sizeof(*peer.sans)), .nsans = 1 };
@@ -710,4 +725,4 @@ END_TEST
 UNIT_MAIN(addresses, addresses_that_are_none, users, names_of_certificates,
 	  names_that_no_certificate_has, other_identities, psk_users, quotes, grammar,
 	  first_rule_decides, rules_that_decide_nothing, command_line_before_file, files,
-	  identities_named, releasing)
+	  identities_named, nobody_is_admitted, releasing)

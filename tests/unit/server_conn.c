@@ -7,7 +7,10 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include "base/endian.h"
 #include "server/log.h"
@@ -23,6 +26,7 @@ static struct worker *worker;
 static struct unit_loop u; /* the worker's loop, which is the owner's as well */
 static struct conn_owner owner;
 static struct conn *conn;
+static struct gate *gate; /* what the connection gets; NULL: none */
 static bool is_negotiated, is_closed, is_stopped;
 static int peer;
 static size_t received; /* bytes */
@@ -90,6 +94,7 @@ start(uint64_t handshake_ns)
 	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sv), 0);
 	peer = sv[1];
 	ck_assert_int_eq(conn_new(&conn, 1, sv[0], sv[0], "peer", worker, &set, &owner), 0);
+	conn->gate = gate;
 	conn_start(conn);
 	ck_assert(!hung_up());
 	ck_assert_uint_eq(received, NBD_GREETING_BYTES);
@@ -238,6 +243,54 @@ START_TEST(no_limit_but_the_end_of_the_server)
 }
 END_TEST
 
+/* With TLS to be had. */
+static void
+start_with_tls(uint64_t handshake_ns)
+{
+	static const char line[] = "alice:000102030405060708090a0b0c0d0e0f\n";
+	char path[] = "/tmp/blkgate-psk.XXXXXX";
+	int fd = mkstemp(path);
+	struct err err;
+
+	ck_assert_int_eq(write(fd, line, strlen(line)), (ssize_t)strlen(line));
+	close(fd);
+	ck_assert_int_eq(tls_init(&err), 0);
+	gate = calloc(1, sizeof(*gate));
+	gate->refs = 1;
+	ck_assert_msg(tls_load(&gate->tls, &(struct tls_files){ .psk = path }, &err) == 0, "%s",
+		      err.text);
+	unlink(path);
+	start(handshake_ns);
+}
+
+/* And so must a handshake of TLS, in all: bytes that come now and then do not save it. */
+START_TEST(no_limit_but_that_of_tls)
+{
+	/* The beginning of a handshake message of 2^14 bytes, in a record as long. */
+	static const uint8_t record[] = { 0x16, 3, 1, 0x40, 0, 1, 0, 0x3f, 0xfc };
+	uint8_t starttls[NBD_OPTION_BYTES];
+	uint64_t left = LIMIT_MESSAGE_NS(LIMIT_TLS_MESSAGE_BYTES);
+
+	start_with_tls(0);
+	say_flags();
+	option_header(starttls, NBD_OPT_STARTTLS, 0);
+	say(starttls, sizeof(starttls));
+	ck_assert(!hung_up());
+	ck_assert_uint_eq(received, NBD_GREETING_BYTES + NBD_OPTION_REPLY_BYTES);
+	for (unsigned i = 0; left > 10 * UNIT_SECOND; i++) {
+		say(i < sizeof(record) ? &record[i] : record, 1);
+		ck_assert(!hung_up());
+		unit_loop_pass(&u, 10 * UNIT_SECOND);
+		left -= 10 * UNIT_SECOND;
+	}
+	unit_loop_pass(&u, left - 1);
+	ck_assert(!hung_up());
+	unit_loop_pass(&u, 1);
+	ck_assert(hung_up() && is_closed);
+	finish();
+}
+END_TEST
+
 START_TEST(in_time)
 {
 	uint8_t go[NBD_OPTION_BYTES + 6] = { 0 };
@@ -257,4 +310,4 @@ START_TEST(in_time)
 END_TEST
 
 UNIT_MAIN_IF(unit_loop_possible(), silence, progress_earns_no_time, no_limit, no_limit_but_a_stall,
-	     no_limit_but_the_end_of_the_server, in_time)
+	     no_limit_but_that_of_tls, no_limit_but_the_end_of_the_server, in_time)

@@ -288,7 +288,7 @@ $(O)/blk_co.aarch64: tests/unit/blk_co.c $(wildcard blk/co*) tests/lib/unit.h
 FUZZ_CC ?= clang
 FUZZ_SECONDS ?= $(or $(TIME),30)
 FUZZ_BIN := $(addprefix $(O)/,$(basename $(wildcard tests/fuzz/*.c)))
-FUZZ_CONN_BIN := $(filter-out %/access %/config,$(FUZZ_BIN))
+FUZZ_CONN_BIN := $(filter-out %/access %/config %/tls,$(FUZZ_BIN))
 $(FUZZ_CONN_BIN): $(call obj,$(wildcard tests/fuzz/lib/*.c) $(SIM_SRC) $(SIM_UNIT_SRC))
 $(FUZZ_CONN_BIN): FUZZ_LDFLAGS := -Wl,--wrap=log_line,--wrap=log_limited,--wrap=getrandom
 $(FUZZ_BIN): $(O)/%: $(O)/%.o $(UNIT_LIB_server)

@@ -310,11 +310,11 @@ check: check-lint check-unit check-func check-conform check-fault
 check-unit: unit-tests
 	$(Q)sh tests/runner.sh -o $(O) unit
 check-func: all bench-tools
-	$(Q)sh tests/runner.sh -o $(O) func regress
+	$(Q)sh tests/runner.sh -o $(O) func func@tls regress regress@tls
 check-conform: all
 	$(Q)sh tests/runner.sh -o $(O) conform
 check-fault: sim-server
-	$(Q)sh tests/runner.sh -o $(O) fault
+	$(Q)sh tests/runner.sh -o $(O) fault fault@tls
 check-lint: all unit-tests
 	$(Q)sh tests/runner.sh -o $(O) lint
 

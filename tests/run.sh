@@ -6,9 +6,10 @@
 #
 # usage: sh tests/run.sh [STAGE...]
 #
-#   plain     warnings are errors; unit, func, conform, fault, regress and lint tests
+#   plain     warnings are errors; unit, func, conform, fault, regress and lint tests,
+#             those of func, fault and regress once more over TLS
 #   peers     the newest clients, on the build of plain
-#   asan      the same as plain (without lint) under ASAN and UBSAN
+#   asan      the same as plain under ASAN and UBSAN, without lint and func over TLS
 #   tsan      unit tests under TSAN
 #   ucontext  unit tests of blk/ with coroutines on ucontext
 #   tsa       clang's proof of which functions may yield
@@ -143,7 +144,7 @@ run()
 stage_plain()
 {
 	build plain DEVELOPER=1 all unit-tests sim-server bench-tools
-	run plain 'unit func conform fault regress lint'
+	run plain 'unit func func@tls conform fault fault@tls regress regress@tls lint'
 }
 
 # The clients are of a newer Debian than this one, in a root tree of their own.
@@ -164,7 +165,7 @@ stage_peers()
 stage_asan()
 {
 	build asan DEVELOPER=1 SANITIZE=address,undefined all unit-tests sim-server bench-tools
-	run asan 'unit func conform fault regress' setarch -R
+	run asan 'unit func conform fault fault@tls regress regress@tls' setarch -R
 }
 
 stage_tsan()

@@ -15,10 +15,13 @@
 #       "total PASSED FAILED SKIPPED", "fail NAME", "skip NAME REASON"
 #
 # The suite "unit" is the programs BUILDDIR/tests/unit/*; every other suite is
-# the executable files in tests/SUITE. A test finds BLKGATE (the server), BUILD,
-# TESTS (this directory) and TEST_TMP (a directory of its own, removed
-# afterwards) in its environment. Exit status 0 is a pass, 77 a skip whose last
-# line says why, anything else a failure - and so is a process left behind.
+# the executable files in tests/SUITE. SUITE@tls is the same once more, each test
+# with all its connections over TLS, but those that say "Not over TLS: REASON" in
+# a line of their own at their head. A test finds BLKGATE (the server), BUILD,
+# TESTS (this directory), TEST_TMP (a directory of its own, removed afterwards)
+# and, where it is to use TLS, TESTS_TLS (a directory of certificates for both
+# sides) in its environment. Exit status 0 is a pass, 77 a skip whose last line
+# says why, anything else a failure - and so is a process left behind.
 
 set -u
 
@@ -47,6 +50,11 @@ one()
 	name=$1 program=$2
 	work=$(mktemp -d "${TMPDIR:-/tmp}/bgt.XXXXXX") || exit 1
 	mkdir "$work/t"
+	suite=${name%%/*}
+	case $name in
+	*@tls)	suite=$suite@tls
+		export TESTS_TLS="$PKI" ;; # all tests have the same
+	esac
 	start=$(date +%s)
 	# A session of its own: what survives the test can be found by it.
 	# shellcheck disable=SC2016
@@ -78,7 +86,7 @@ one()
 		FAIL)	printf 'FAIL %s: %s\n' "$LABEL$name" "$reason"
 			show_tail "$work/out"
 			printf '    repeat: %s%s -o %s -f %s %s\n' "$PREFIX" \
-				"$tests/runner.sh" "$BUILD" "$name" "${name%%/*}" ;;
+				"$tests/runner.sh" "$BUILD" "$name" "$suite" ;;
 		esac
 	} >"$work/report"
 	printf '%s\t%s\t%s\n' "$verdict" "$LABEL$name" "$reason" >"$work/record"
@@ -136,7 +144,7 @@ done
 
 TESTS=$tests GUARD=$guard LABEL=${label:+$label/}
 RECORDS=$(mktemp "${TMPDIR:-/tmp}/bgt-records.XXXXXX") || exit 1
-trap 'rm -f "$RECORDS" "$RECORDS.lock" "$RECORDS.list"' EXIT
+trap 'rm -rf "$RECORDS" "$RECORDS.lock" "$RECORDS.list" "$RECORDS.pki"' EXIT
 trap 'exit 1' HUP INT TERM
 
 # A sanitizer's verdict has to reach the exit status, with a readable stack.
@@ -145,13 +153,22 @@ UBSAN_OPTIONS=${UBSAN_OPTIONS:-print_stacktrace=1:halt_on_error=1:exitcode=99}
 TSAN_OPTIONS=${TSAN_OPTIONS:-exitcode=99:halt_on_error=0:second_deadlock_stack=1}
 PREFIX=${RUNNER_PREFIX:+$RUNNER_PREFIX }
 export BUILD TESTS GUARD LABEL RECORDS PREFIX ASAN_OPTIONS UBSAN_OPTIONS TSAN_OPTIONS
+unset TESTS_TLS PKI
 
 # suite_dir SUITE: the folder that holds its programs.
 suite_dir()
 {
 	case $1 in
 	unit)	echo "$BUILD/tests/unit" ;;
-	*)	echo "$tests/$1" ;;
+	*)	echo "$tests/${1%@tls}" ;;
+	esac
+}
+
+# belongs SUITE PROGRAM: a test may have its reasons not to be over TLS.
+belongs()
+{
+	case $1 in
+	*@tls)	! grep -q '^\(# \)\{0,1\}Not over TLS: .' "$2" ;;
 	esac
 }
 
@@ -161,13 +178,22 @@ for suite in "$@"; do
 		echo "runner.sh: no suite '$suite': there is no folder $dir" >&2
 		exit 2
 	}
+	case $suite in
+	*@tls)	PKI=$RECORDS.pki ;;
+	esac
 done
+if [ -n "${PKI-}" ]; then
+	export PKI
+	mkdir "$PKI" || exit 1
+	PKI=$(TEST_TMP=$PKI "$tests/lib/pki.py") || exit 1
+fi
 
 for suite in "$@"; do
 	dir=$(suite_dir "$suite")
+	tls=${suite#"${suite%@tls}"}	# "@tls", or nothing
 	for program in "$dir"/*; do
-		if [ -f "$program" ] && [ -x "$program" ]; then
-			printf '%s\n%s\n' "$suite/${program##*/}" "$program"
+		if [ -f "$program" ] && [ -x "$program" ] && belongs "$suite" "$program"; then
+			printf '%s\n%s\n' "${suite%@tls}/${program##*/}$tls" "$program"
 		fi
 	done
 done | if [ -n "$filter" ]; then

@@ -386,8 +386,10 @@ handshake_step(struct chan *chan, struct share *share)
 	int step;
 
 	share_co_begin(share);
-	/* May have been aborted. */
-	step = chan->aborted ? chan->aborted : chan_tls_handshake(chan->tls);
+	/* May have been aborted, or told to receive nothing more. */
+	step = chan->aborted ? chan->aborted : chan->stopped;
+	if (step == 0)
+		step = chan_tls_handshake(chan->tls);
 	share_end(share);
 	chan->rx_limit += loop_now(chan->loop) - before;
 	return step;

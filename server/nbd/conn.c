@@ -364,13 +364,23 @@ conn_log_failure(struct conn *conn, const struct request *req, int ret)
 
 /* --- Life on the worker ----------------------------------------------------- */
 
+/*
+ * Of a handshake nothing more is received, which leaves room for a goodbye; unless
+ * it is writing to somebody who does not read.
+ */
 static void
 handshake_late(struct loop_timer *timer)
 {
 	struct conn *conn = container_of(timer, struct conn, timer);
+	int reason = worker_draining(conn->worker) ? -ESHUTDOWN : -ETIMEDOUT;
 
 	loop_assert();
-	chan_abort(&conn->chan, worker_draining(conn->worker) ? -ESHUTDOWN : -ETIMEDOUT);
+	if (conn->chan.stopped) {
+		chan_abort(&conn->chan, reason);
+		return;
+	}
+	chan_stop(&conn->chan, reason);
+	loop_timer_arm(conn->chan.loop, timer, LIMIT_LINGER_NS, handshake_late);
 }
 
 static void

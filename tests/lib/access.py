@@ -8,8 +8,7 @@ import os
 import socket
 import stat
 
-import nbdraw
-from server import GUARD, Skip, path_for, temp_dir
+from server import GUARD, Skip, connection, path_for, temp_dir
 
 USER, OTHER = 61001, 61002      # of no account; neither may anything here
 
@@ -54,7 +53,7 @@ def connect_as(server, uid, gid=None, groups=()):
     os.waitpid(child, 0)
     ours.close()
     assert fds, f"cannot connect as {uid}: {text.decode()}"
-    return nbdraw.Conn(socket.socket(fileno=fds[0]))
+    return connection(socket.socket(fileno=fds[0]))
 
 
 def open_as(server, uid, *more, **named):

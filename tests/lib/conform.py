@@ -172,7 +172,7 @@ class Client:
     def __enter__(self):
         return self
 
-    def hello(self, flags=nbdraw.FLAG_FIXED_NEWSTYLE | nbdraw.FLAG_NO_ZEROES):
+    def hello(self, flags=nbdraw.DEFAULT_FLAGS):
         """A connection that has said hello."""
         return self.connect().hello(flags)
 

@@ -51,6 +51,10 @@ serve()
 	sock=$TEST_TMP/$serial.sock
 	log=$TEST_TMP/$serial.log
 	uri="nbd+unix:///?socket=$sock"
+	if [ -n "${TESTS_TLS-}" ]; then
+		uri="nbds+unix:///?socket=$sock&tls-certificates=$TESTS_TLS"
+		set -- --tls-certificates "$TESTS_TLS" --tls-verify-peer "$@"
+	fi
 	# shellcheck disable=SC2086  # a wrapper may be several words
 	${BLKGATE_WRAP:-} "$BLKGATE" --workers 2 --socket "$sock" "$@" 2>"$log" >/dev/null &
 	server_pid=$!

@@ -30,6 +30,7 @@ SIMPLE_REPLY_MAGIC = 0x67446698
 
 FLAG_FIXED_NEWSTYLE = 1
 FLAG_NO_ZEROES = 2
+DEFAULT_FLAGS = FLAG_FIXED_NEWSTYLE | FLAG_NO_ZEROES
 
 OPT_EXPORT_NAME = 1
 OPT_ABORT = 2
@@ -173,10 +174,14 @@ class Conn:
         except (BrokenPipeError, ConnectionResetError):
             pass
 
-    def recv_some(self):
-        """Bytes, or b"" at the end of the connection."""
+    def wire(self, data):
+        """The bytes that carry the data: to be sent by the test itself, all or none of them."""
+        return data
+
+    def recv_some(self, count=1 << 20):
+        """Bytes, or b"" at the end of the connection; at most count are taken off the wire."""
         try:
-            return self.sock.recv(1 << 20)
+            return self.sock.recv(count)
         except ConnectionResetError:
             return b""
         except socket.timeout:
@@ -231,10 +236,13 @@ class Conn:
         self.handshake_flags = flags
         return flags
 
-    def hello(self, flags=FLAG_FIXED_NEWSTYLE | FLAG_NO_ZEROES):
-        self.greeting()
+    def send_flags(self, flags=DEFAULT_FLAGS):
         self.send(struct.pack(">I", flags))
         return self
+
+    def hello(self, flags=DEFAULT_FLAGS):
+        self.greeting()
+        return self.send_flags(flags)
 
     def send_option(self, option, data=b"", length=None):
         self.send(option_bytes(option, data, length))

@@ -4,10 +4,14 @@
     conn = TlsConn(sock, client_context(pki.client()))
     conn.hello()                # greeting, flags, STARTTLS, handshake
     conn.list()
+
+One thread may send while another one receives.
 """
+import contextlib
 import os
 import socket
 import ssl
+import threading
 
 import nbdraw
 from nbdraw import GUARD, OPT_STARTTLS, REP_ACK
@@ -38,7 +42,9 @@ class TlsConn(nbdraw.Conn):
         self.context = context
         self.tls = None
         self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.lock = threading.Lock()    # of those two and of tls
         self.clean_end = False          # the server said goodbye before it closed
+        self.closed = False
 
     # --- the handshake ---
 
@@ -48,32 +54,34 @@ class TlsConn(nbdraw.Conn):
         self.tls = self.context.wrap_bio(self.incoming, self.outgoing,
                                          server_hostname="localhost")
 
-    def flush(self):
+    def send_pending(self):
         """To the server what TLS has to say."""
-        data = self.outgoing.read()
+        with self.lock:
+            data = self.outgoing.read()
         if data:
             self.send_raw(data)
 
     def send_raw(self, data):
         super().send(data)
 
-    def feed(self):
+    def feed(self, count=1 << 20):
         """From the server; False at the end."""
-        data = super().recv_some()
-        if data:
-            self.incoming.write(data)
-        else:
-            self.incoming.write_eof()
+        data = super().recv_some(count)
+        with self.lock:
+            if data:
+                self.incoming.write(data)
+            else:
+                self.incoming.write_eof()
         return bool(data)
 
     def handshake(self):
         while True:
             try:
                 self.tls.do_handshake()
-                self.flush()
+                self.send_pending()
                 return self
             except ssl.SSLWantReadError:
-                self.flush()
+                self.send_pending()
                 self.feed()
 
     def starttls(self):
@@ -82,39 +90,50 @@ class TlsConn(nbdraw.Conn):
         self.begin()
         return self.handshake()
 
-    def hello_in_clear(self, flags=nbdraw.FLAG_FIXED_NEWSTYLE | nbdraw.FLAG_NO_ZEROES):
-        return super().hello(flags)
+    def hello_in_clear(self, flags=nbdraw.DEFAULT_FLAGS):
+        self.greeting()
+        return super().send_flags(flags)
 
-    def hello(self, flags=nbdraw.FLAG_FIXED_NEWSTYLE | nbdraw.FLAG_NO_ZEROES):
-        super().hello(flags)
+    def send_flags(self, flags=nbdraw.DEFAULT_FLAGS):
+        super().send_flags(flags)
         return self.starttls()
 
     # --- bytes ---
 
-    def send(self, data):
+    def wire(self, data):
         if not self.tls:
-            self.send_raw(data)
-            return
-        for at in range(0, len(data), 1 << 20):
-            self.tls.write(data[at:at + (1 << 20)])
-            self.flush()
+            return data
+        with self.lock:
+            self.tls.write(data)
+            return self.outgoing.read()
 
-    def recv_some(self):
+    def send(self, data):
+        for at in range(0, len(data), 1 << 20):
+            self.send_raw(self.wire(data[at:at + (1 << 20)]))
+
+    def recv_some(self, count=1 << 20):
         if not self.tls:
-            return super().recv_some()
+            return super().recv_some(count)
         while True:
             try:
-                data = self.tls.read(1 << 20)
-                self.clean_end = not data       # of close_notify this is what comes
-                return data
+                with self.lock:
+                    data = self.tls.read(1 << 20)
+                if data:
+                    return data
+                break                           # of close_notify this is what comes
             except ssl.SSLWantReadError:
-                self.flush()
-                self.feed()
+                self.send_pending()
+                self.feed(count)
             except ssl.SSLZeroReturnError:
-                self.clean_end = True           # and so does this, if we said it, too
-                return b""
-            except ssl.SSLEOFError:
-                return b""
+                break                           # and so does this, if we said it, too
+            except ssl.SSLError as e:
+                # Which of the two it is, is up to the versions of Python and OpenSSL.
+                if isinstance(e, ssl.SSLEOFError) or e.reason == "UNEXPECTED_EOF_WHILE_READING":
+                    return b""
+                raise
+        self.clean_end = True
+        self.recv_wire_to_end()                 # the end that was announced
+        return b""
 
     def recv_wire_to_end(self):
         """Everything until the server closes, as it is on the wire."""
@@ -131,12 +150,23 @@ class TlsConn(nbdraw.Conn):
             self.tls.unwrap()
         except ssl.SSLWantReadError:
             pass
-        self.flush()
+        self.send_pending()
 
     def half_close(self):
         if self.tls:
             self.say_goodbye()
         self.sock.shutdown(socket.SHUT_WR)
+
+    def close(self):
+        """With a goodbye, if there is still somebody who takes it at once; reset() has none."""
+        if self.tls and not self.closed:
+            self.closed = True
+            with contextlib.suppress(OSError):
+                with contextlib.suppress(ssl.SSLWantReadError):
+                    self.tls.unwrap()
+                self.sock.settimeout(0)
+                self.sock.send(self.outgoing.read())
+        super().close()
 
 
 __all__ = ["TlsConn", "client_context", "GUARD"]

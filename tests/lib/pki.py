@@ -1,8 +1,11 @@
+#!/usr/bin/python3
 # SPDX-License-Identifier: MIT
 """A small certification authority, made with certtool, and users with keys.
 
     pki = Pki()
     with Server(disk, "--tls-certificates", pki.server()) as server: ...
+
+    TESTS_TLS=$(tests/lib/pki.py)       a directory for both sides
 
 A directory has the names that servers and clients look for: ca-cert.pem,
 server-cert.pem, server-key.pem, client-cert.pem, client-key.pem.
@@ -89,3 +92,8 @@ def psk_file(users):
     with open(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), "w", encoding="utf-8") as f:
         f.writelines(f"{user}:{key.hex()}\n" for user, key in users.items())
     return path
+
+
+if __name__ == "__main__":
+    authority = Pki()
+    print(authority.client(where=authority.server()))

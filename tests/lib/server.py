@@ -10,6 +10,10 @@ A Server listens on a Unix socket below TEST_TMP (listen="tcp": on a free port
 of 127.0.0.1; listen=(): wherever the arguments say). Leaving the `with` block
 stops it with SIGTERM and checks that it went in order: exit status 0, no report
 of a sanitizer, socket gone. Nothing here measures time; every wait has a guard.
+
+With TESTS_TLS in the environment, a directory of certificates for both sides,
+every server wants TLS and every connection to it begins with STARTTLS, when it
+says hello. A case whose docstring says "Not over TLS: REASON" is left out then.
 """
 import contextlib
 import ctypes
@@ -28,6 +32,7 @@ import time
 import traceback
 
 import nbdraw
+import nbdtls
 
 GUARD = nbdraw.GUARD
 MIB = 1 << 20
@@ -35,6 +40,10 @@ MIB = 1 << 20
 TESTS = os.environ.get("TESTS") or os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
 BUILD = os.environ.get("BUILD") or os.path.join(TESTS, "..", "build")
 BLKGATE = os.environ.get("BLKGATE") or os.path.join(BUILD, "blkgate")
+
+TLS = os.environ.get("TESTS_TLS")
+TLS_OPTIONS = ["--tls-certificates", TLS, "--tls-verify-peer"] if TLS else []
+TLS_CONTEXT = nbdtls.client_context(TLS) if TLS else None
 
 REPORT = re.compile(r"Sanitizer|runtime error:|invariant|assert|==\d+==|"
                     r"stack smashing|\*\*\* .* \*\*\*", re.IGNORECASE)
@@ -182,6 +191,11 @@ def sanitized():
 
 # --- The server ---------------------------------------------------------------
 
+def connection(sock):
+    """A raw connection to a server of ours; nothing is said on it yet."""
+    return nbdtls.TlsConn(sock, TLS_CONTEXT) if TLS else nbdraw.Conn(sock)
+
+
 class Server:
     """One running blkgate."""
 
@@ -205,7 +219,7 @@ class Server:
             command += ["--socket", self.socket_path]
         elif listen == "tcp":
             command += ["--bind", "127.0.0.1", "--port", "0"]
-        self.command = command + self.args
+        self.command = command + TLS_OPTIONS + self.args
         self.process = subprocess.Popen(
             self.command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
             stderr=subprocess.PIPE, **(popen or {}))
@@ -263,9 +277,9 @@ class Server:
 
     def connect(self, recv_buffer=None):
         """A raw connection; nothing is said on it yet."""
-        if self.socket_path:
-            return nbdraw.connect_unix(self.socket_path)
-        return nbdraw.connect_tcp("127.0.0.1", self.port, recv_buffer)
+        conn = (nbdraw.connect_unix(self.socket_path) if self.socket_path else
+                nbdraw.connect_tcp("127.0.0.1", self.port, recv_buffer))
+        return connection(conn.sock)
 
     def open(self, name="", infos=(), recv_buffer=None):
         """A raw connection in transmission."""
@@ -276,9 +290,10 @@ class Server:
         return conn
 
     def uri(self, name=""):
+        scheme, more = ("nbds", f"tls-certificates={TLS}") if TLS else ("nbd", "")
         if self.socket_path:
-            return f"nbd+unix:///{name}?socket={self.socket_path}"
-        return f"nbd://127.0.0.1:{self.port}/{name}"
+            return f"{scheme}+unix:///{name}?socket={self.socket_path}{'&' if more else ''}{more}"
+        return f"{scheme}://127.0.0.1:{self.port}/{name}{'?' if more else ''}{more}"
 
     def check_serves(self, name=""):
         """A fresh connection works."""
@@ -396,17 +411,17 @@ class Single:
 
     def __init__(self, *args, pipes=False):
         command = shlex.split(os.environ.get("BLKGATE_WRAP", "")) + [BLKGATE, "--single"]
-        command += [str(a) for a in args]
+        command += TLS_OPTIONS + [str(a) for a in args]
         if pipes:
             self.process = subprocess.Popen(command, stdin=subprocess.PIPE,
                                             stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-            self.conn = nbdraw.Conn(PipePair(self.process))
+            self.conn = connection(PipePair(self.process))
         else:
             ours, theirs = socket.socketpair()
             self.process = subprocess.Popen(command, stdin=theirs, stdout=theirs,
                                             stderr=subprocess.PIPE)
             theirs.close()
-            self.conn = nbdraw.Conn(ours)
+            self.conn = connection(ours)
 
     def __enter__(self):
         return self
@@ -437,6 +452,9 @@ class PipePair:
     def sendall(self, data):
         self.process.stdin.write(data)
         self.process.stdin.flush()
+
+    def send(self, data):
+        self.sendall(data)
 
     def recv(self, count):
         return os.read(self.process.stdout.fileno(), count)
@@ -476,9 +494,14 @@ def is_socket(path):
     return stat.S_ISSOCK(os.lstat(path).st_mode)
 
 
+def is_only_in_clear(test):
+    return "Not over TLS: " in (test.__doc__ or "")
+
+
 def run_tests(namespace):
     """Runs every test_* function, or those named on the command line."""
-    names = sys.argv[1:] or [n for n in namespace if n.startswith("test_")]
+    names = sys.argv[1:] or [n for n in namespace if n.startswith("test_") and
+                             not (TLS and is_only_in_clear(namespace[n]))]
     failed, skips = [], []
     for name in names:
         try:

@@ -92,6 +92,8 @@ start(uint64_t handshake_ns)
 		.closed = gone,
 	};
 	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sv), 0);
+	/* Little room: a few answers that nobody reads fill it. */
+	ck_assert_int_eq(setsockopt(sv[0], SOL_SOCKET, SO_SNDBUF, &(int){ 1 }, sizeof(int)), 0);
 	peer = sv[1];
 	ck_assert_int_eq(conn_new(&conn, 1, sv[0], sv[0], "peer", worker, &set, &owner), 0);
 	conn->gate = gate;
@@ -190,6 +192,28 @@ START_TEST(progress_earns_no_time)
 	ck_assert(answered > NBD_GREETING_BYTES);
 	unit_loop_pass(&u, UNIT_SECOND / 10);
 	ck_assert(hung_up() && is_closed);
+	finish();
+}
+END_TEST
+
+/* Nor does an answer that cannot be sent; it only is not cut off at once. */
+START_TEST(takes_no_answer)
+{
+	uint8_t header[NBD_OPTION_BYTES];
+
+	start(7 * UNIT_SECOND);
+	say_flags();
+	option_header(header, NBD_OPT_LIST, 0);
+	for (unsigned i = 0; i < 50; i++)
+		say(header, sizeof(header));
+	unit_loop_turns(&u, 200);
+	unit_loop_pass(&u, 7 * UNIT_SECOND);
+	ck_assert(!is_closed);
+	unit_loop_pass(&u, LIMIT_LINGER_NS - 1);
+	ck_assert(!is_closed);
+	unit_loop_pass(&u, 1);
+	unit_loop_until(&u, &is_closed);
+	ck_assert(!is_negotiated);
 	finish();
 }
 END_TEST
@@ -309,5 +333,6 @@ START_TEST(in_time)
 }
 END_TEST
 
-UNIT_MAIN_IF(unit_loop_possible(), silence, progress_earns_no_time, no_limit, no_limit_but_a_stall,
-	     no_limit_but_that_of_tls, no_limit_but_the_end_of_the_server, in_time)
+UNIT_MAIN_IF(unit_loop_possible(), silence, progress_earns_no_time, takes_no_answer, no_limit,
+	     no_limit_but_a_stall, no_limit_but_that_of_tls, no_limit_but_the_end_of_the_server,
+	     in_time)

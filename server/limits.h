@@ -30,10 +30,12 @@
 #define LIMIT_HANDSHAKE_LINGER_NS LIMIT_MS(1000)
 
 /*
- * TLS. One message of its handshake, which a peer's certificates make long; how
- * many of these a chain has, and how long their keys are.
+ * TLS. What the messages of its handshake have together, which certificates make
+ * long, and how much of it the server's own may take; how many of a peer's a chain
+ * has, and how long their keys are.
  */
 #define LIMIT_TLS_MESSAGE_BYTES (64u << 10)
+#define LIMIT_OWN_CHAIN_BYTES (LIMIT_TLS_MESSAGE_BYTES / 2)
 #define LIMIT_PEER_CHAIN 8u
 #define LIMIT_PEER_KEY_BITS 8192u
 /* A file of certificates, of a key, of users; and how many users. */

@@ -23,6 +23,7 @@
 #include "base/annotate.h"
 #include "base/range.h"
 #include "server/limits.h"
+#include "server/tls_cert.h"
 #include "server/tls_psk.h"
 
 /*
@@ -71,14 +72,24 @@ tls_wanted(const struct tls_files *f)
 int
 tls_init(struct err *err)
 {
-	static const char *const deaf[] = { "SSLKEYLOGFILE", "GNUTLS_DEBUG_LEVEL",
-					    "GNUTLS_SYSTEM_PRIORITY_FILE",
-					    "GNUTLS_SYSTEM_PRIORITY_FAIL_ON_INVALID",
-					    "GNUTLS_CPUID_OVERRIDE" };
+	char **at = environ;
 	int ret;
 
-	for (size_t i = 0; i < ARRAY_SIZE(deaf); i++)
-		unsetenv(deaf[i]);
+	unsetenv("SSLKEYLOGFILE");
+	/* Other versions know other ones. */
+	while (*at) {
+		char name[128];
+		size_t len = strcspn(*at, "=");
+
+		if (strncmp(*at, "GNUTLS_", 7) != 0 || len >= sizeof(name)) {
+			at++;
+			continue;
+		}
+		memcpy(name, *at, len);
+		name[len] = '\0';
+		if (unsetenv(name) < 0)
+			at++; /* UNTESTED: it has a name */
+	}
 	ret = gnutls_global_init();
 	if (ret < 0)
 		return err_set(err, -ENODEV, "GnuTLS: %s", gnutls_strerror(ret));
@@ -183,31 +194,25 @@ datum(const struct text *text)
 
 /* --- Certificates ------------------------------------------------------------ */
 
-static int
-date_check(struct tls *tls, const char *path, struct err *err)
-{
-	time_t now = time(NULL), from, to;
-	gnutls_x509_crt_t crt;
-	gnutls_datum_t der;
-	char date[40];
-	struct tm tm;
-	int ret;
+/* What is known of certificates without using them. */
+typedef int certs_check(const struct tls_certs *, struct err *);
 
-	if (gnutls_certificate_get_crt_raw(tls->x509, 0, 0, &der) < 0 ||
-	    gnutls_x509_crt_init(&crt) < 0)
-		return err_set(err, -ENOMEM, "%s: out of memory", path);
-	ret = gnutls_x509_crt_import(crt, &der, GNUTLS_X509_FMT_DER);
-	from = gnutls_x509_crt_get_activation_time(crt);
-	to = gnutls_x509_crt_get_expiration_time(crt);
-	gnutls_x509_crt_deinit(crt);
-	if (ret < 0)
-		return err_set(err, -EINVAL, "%s: %s", path, gnutls_strerror(ret));
-	if (now >= from && now < to)
-		return 0;
-	strftime(date, sizeof(date), "%Y-%m-%d %H:%M:%S UTC",
-		 gmtime_r(now < from ? &from : &to, &tm));
-	return err_set(err, -EINVAL, "%s: the certificate %s %s", path,
-		       now < from ? "is not valid before" : "has expired on", date);
+static int
+own_check(const struct tls_certs *certs, struct err *err)
+{
+	return tls_certs_check_own(certs, time(NULL), err);
+}
+
+static int
+certs_examine(const struct text *text, certs_check *check, struct err *err)
+{
+	struct tls_certs certs = { 0 };
+	int ret = tls_certs_parse(&certs, text->data, text->len, err);
+
+	if (ret == 0)
+		ret = check(&certs, err);
+	tls_certs_release(&certs);
+	return ret < 0 ? err_prefix(err, "%s", text->path) : 0;
 }
 
 /* The server's own certificate, with those up to the CA's, and its key. */
@@ -240,7 +245,7 @@ identity_load(struct tls *tls, const struct tls_files *files, struct err *err)
 		ret = err_set(err, -EINVAL, "%s, %s: %s", cert.path, key.path,
 			      gnutls_strerror(ret));
 	else
-		ret = date_check(tls, cert.path, err);
+		ret = certs_examine(&cert, own_check, err);
 release:
 	text_release(&cert);
 	text_release(&key);
@@ -253,7 +258,7 @@ typedef int list_set(gnutls_certificate_credentials_t, const gnutls_datum_t *,
 /* A file of several: the one GIVEN, or NAME in the directory. How many; 0: no file. */
 static int
 list_load(struct tls *tls, const struct tls_files *files, const char *given, const char *name,
-	  list_set *set, struct err *err)
+	  list_set *set, certs_check *check, struct err *err)
 {
 	struct text text;
 	gnutls_datum_t d;
@@ -269,6 +274,8 @@ list_load(struct tls *tls, const struct tls_files *files, const char *given, con
 			ret = err_set(err, -EINVAL, "%s: %s", text.path,
 				      ret < 0 ? gnutls_strerror(ret) :
 						"has nothing of what it is for");
+		else if (check && certs_examine(&text, check, err) < 0)
+			ret = err->code;
 	}
 	text_release(&text);
 	return ret;
@@ -279,7 +286,7 @@ static int
 trust_load(struct tls *tls, const struct tls_files *files, struct err *err)
 {
 	int ret = list_load(tls, files, files->ca, "ca-cert.pem",
-			    gnutls_certificate_set_x509_trust_mem, err);
+			    gnutls_certificate_set_x509_trust_mem, tls_certs_check_trusted, err);
 
 	if (ret == 0 && tls->verify_peer)
 		return err_set(err, -EINVAL,
@@ -288,7 +295,7 @@ trust_load(struct tls *tls, const struct tls_files *files, struct err *err)
 	if (ret < 0)
 		return ret;
 	ret = list_load(tls, files, files->crl, "ca-crl.pem", gnutls_certificate_set_x509_crl_mem,
-			err);
+			NULL, err);
 	tls->has_crl = ret > 0;
 	return MIN(ret, 0);
 }
@@ -457,6 +464,17 @@ static const gnutls_typed_vdata_st client_purpose = {
 	.data = (unsigned char *)GNUTLS_KP_TLS_WWW_CLIENT,
 };
 
+/*
+ * Before the client's proof that the certificate is its own, and after the
+ * certificate was read; GnuTLS verifies the chain besides.
+ */
+static int
+peer_check(gnutls_session_t session, unsigned type, unsigned when, unsigned incoming,
+	   const gnutls_datum_t *message)
+{
+	return tls_certs_check_peer(session);
+}
+
 int
 tls_session_new(struct tls *tls, gnutls_session_t *sessionp)
 {
@@ -478,6 +496,8 @@ tls_session_new(struct tls *tls, gnutls_session_t *sessionp)
 		gnutls_certificate_server_set_request(session, GNUTLS_CERT_REQUIRE);
 		gnutls_session_set_verify_cert2(
 			session, (gnutls_typed_vdata_st *)&client_purpose, 1, 0);
+		gnutls_handshake_set_hook_function(session, GNUTLS_HANDSHAKE_CERTIFICATE_VERIFY,
+						   GNUTLS_HOOK_PRE, peer_check);
 	}
 	*sessionp = session;
 	return 0;

@@ -110,9 +110,13 @@ tls_psk_parse(struct tls_psk_list *list, const char *text, size_t len, struct er
 	for (unsigned line = 1; len > 0; line++) {
 		const char *end = memchr(text, '\n', len);
 		size_t line_len = end ? (size_t)(end - text) : len;
-		size_t whole = line_len + (end != NULL);
+		size_t whole = line_len + 1;
 		int ret;
 
+		/* Half a key may look like a whole one. */
+		if (!end)
+			return err_set(err, -EINVAL,
+				       "line %u: has no newline: is the file whole?", line);
 		if (line_len > 0 && text[line_len - 1] == '\r')
 			line_len--;
 		if (line_len > 0 && text[0] != '#') {

@@ -13,7 +13,7 @@
 
 #include "blk/err.h"
 
-#define TLS_PSK_KEY_MIN 16 /* bytes: what the weakest cipher on offer has */
+#define TLS_PSK_KEY_MIN 32 /* bytes; what psktool(1) makes */
 #define TLS_PSK_KEY_MAX 64
 #define TLS_PSK_USER_MAX 255
 

@@ -34,13 +34,13 @@ def certtool(*args, template=""):
 class Pki:
     """One authority."""
 
-    def __init__(self, name="blkgate test CA"):
+    def __init__(self, name="blkgate test CA", kind="ecdsa"):
         self.name = name
         self.dir = path_for("ca")
         os.mkdir(self.dir)
         self.key, self.cert = self.at("ca-key.pem"), self.at("ca-cert.pem")
         self.serial = 100
-        certtool("--generate-privkey", "--key-type", "ecdsa", "--outfile", self.key)
+        certtool("--generate-privkey", "--key-type", kind, "--outfile", self.key)
         certtool("--generate-self-signed", "--load-privkey", self.key, "--outfile", self.cert,
                  template=f'cn = "{name}"\nca\ncert_signing_key\ncrl_signing_key\nserial = 1\n'
                           'expiration_days = 3650\n')
@@ -48,7 +48,7 @@ class Pki:
     def at(self, name):
         return os.path.join(self.dir, name)
 
-    def issue(self, to, who, template):
+    def issue(self, to, who, template, digest="SHA256"):
         """WHO-cert.pem and WHO-key.pem into the directory, signed by this authority."""
         self.serial += 1
         key, cert = os.path.join(to, f"{who}-key.pem"), os.path.join(to, f"{who}-cert.pem")
@@ -57,8 +57,15 @@ class Pki:
         os.chmod(key, 0o600)
         certtool("--generate-certificate", "--load-ca-certificate", self.cert,
                  "--load-ca-privkey", self.key, "--load-privkey", key, "--outfile", cert,
+                 "--hash", digest,
                  template=f"serial = {self.serial}\nsigning_key\n{template}")
         return cert
+
+    def weak(self, to, who, template, kind, bits, digest="SHA256"):
+        """The same, of a key and with a signature that nobody should accept any more."""
+        key = os.path.join(to, f"{who}-key.pem")
+        certtool("--generate-privkey", "--key-type", kind, "--bits", str(bits), "--outfile", key)
+        self.issue(to, who, template, digest)
 
     def directory(self):
         """A new one, with this authority's certificate."""

@@ -15,6 +15,7 @@
 #include "server/tls.h"
 
 #define BYTES (300u << 10)
+#define KEY "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f"
 
 static struct tls *credentials;
 static struct chan_tls *server;
@@ -83,7 +84,7 @@ give_input(void)
 static void
 setup(void)
 {
-	static const char line[] = "alice:000102030405060708090a0b0c0d0e0f\n";
+	static const char line[] = "alice:" KEY "\n";
 	char path[] = "/tmp/blkgate-psk.XXXXXX";
 	int fd = mkstemp(path);
 	struct err err;
@@ -111,7 +112,7 @@ teardown(void)
 static void
 handshake(const char *priority, size_t record)
 {
-	const gnutls_datum_t key = { (unsigned char *)"000102030405060708090a0b0c0d0e0f", 32 };
+	const gnutls_datum_t key = { (unsigned char *)KEY, 64 };
 	int theirs = GNUTLS_E_AGAIN, ours = -EAGAIN;
 
 	ck_assert_int_eq(gnutls_init(&client, GNUTLS_CLIENT | GNUTLS_NONBLOCK), 0);

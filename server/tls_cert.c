@@ -1,0 +1,196 @@
+/* SPDX-License-Identifier: MIT */
+/* tls_cert.c - what is looked at in certificates; see tls_cert.h. */
+#include "tls_cert.h"
+
+#include <errno.h>
+#include <gnutls/gnutls.h>
+#include <gnutls/x509.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "server/limits.h"
+
+/* A certificate's length, and in TLS 1.3 that of its extensions. */
+#define ENTRY_BYTES 5u
+
+const char *
+tls_date(char buf[TLS_DATE_MAX], time_t at)
+{
+	struct tm tm;
+
+	if (!gmtime_r(&at, &tm) || !strftime(buf, TLS_DATE_MAX, "%Y-%m-%d %H:%M:%S UTC", &tm))
+		snprintf(buf, TLS_DATE_MAX, "never"); /* UNTESTED: years have four digits */
+	return buf;
+}
+
+/* --- Files ------------------------------------------------------------------ */
+
+int
+tls_certs_parse(struct tls_certs *certs, const char *text, size_t len, struct err *err)
+{
+	const gnutls_datum_t d = { (unsigned char *)(uintptr_t)text, (unsigned)len };
+	int ret = gnutls_x509_crt_list_import2(&certs->crts, &certs->count, &d,
+					       GNUTLS_X509_FMT_PEM, 0);
+
+	if (ret < 0) {
+		*certs = (struct tls_certs){ 0 };
+		return err_set(err, ret == GNUTLS_E_MEMORY_ERROR ? -ENOMEM : -EINVAL, "%s",
+			       gnutls_strerror(ret));
+	}
+	return 0;
+}
+
+void
+tls_certs_release(struct tls_certs *certs)
+{
+	for (unsigned i = 0; i < certs->count; i++)
+		gnutls_x509_crt_deinit(certs->crts[i]);
+	gnutls_free(certs->crts);
+	*certs = (struct tls_certs){ 0 };
+}
+
+/* --- Strength --------------------------------------------------------------- */
+
+static bool
+key_is_weak(gnutls_x509_crt_t crt, unsigned *bits)
+{
+	int algorithm = gnutls_x509_crt_get_pk_algorithm(crt, bits);
+
+	return algorithm < 0 ||
+	       gnutls_pk_bits_to_sec_param((gnutls_pk_algorithm_t)algorithm, *bits) <
+		       GNUTLS_SEC_PARAM_MEDIUM;
+}
+
+/* One that has signed itself is not trusted for that. */
+static bool
+signature_is_weak(gnutls_x509_crt_t crt)
+{
+	int algorithm = gnutls_x509_crt_get_signature_algorithm(crt);
+
+	return !gnutls_x509_crt_check_issuer(crt, crt) &&
+	       (algorithm < 0 ||
+		!gnutls_sign_is_secure2((gnutls_sign_algorithm_t)algorithm,
+					GNUTLS_SIGN_FLAG_SECURE_FOR_CERTS));
+}
+
+/* Number N, from 0, of the file. */
+static int
+bad(unsigned n, struct err *err, const char *what, const char *algorithm, unsigned bits)
+{
+	char size[24] = "";
+
+	if (bits)
+		snprintf(size, sizeof(size), " of %u bits", bits);
+	return err_set(err, -EINVAL, "certificate %u of it %s %s%s, which is too weak", n + 1,
+		       what, algorithm ? algorithm : "unknown", size);
+}
+
+static int
+keys_check(const struct tls_certs *certs, struct err *err)
+{
+	unsigned bits;
+
+	for (unsigned i = 0; i < certs->count; i++)
+		if (key_is_weak(certs->crts[i], &bits))
+			return bad(i, err, "has a key",
+				   gnutls_pk_get_name(
+					   (gnutls_pk_algorithm_t)gnutls_x509_crt_get_pk_algorithm(
+						   certs->crts[i], NULL)),
+				   bits);
+	return 0;
+}
+
+int
+tls_certs_check_trusted(const struct tls_certs *certs, struct err *err)
+{
+	return keys_check(certs, err);
+}
+
+/* --- The server's own ------------------------------------------------------- */
+
+static int
+dates_check(gnutls_x509_crt_t crt, time_t now, struct err *err)
+{
+	time_t from = gnutls_x509_crt_get_activation_time(crt);
+	time_t to = gnutls_x509_crt_get_expiration_time(crt);
+	char date[TLS_DATE_MAX];
+
+	if (now >= from && now < to)
+		return 0;
+	return err_set(err, -EINVAL, "the certificate %s %s",
+		       now < from ? "is not valid before" : "has expired on",
+		       tls_date(date, now < from ? from : to));
+}
+
+static int
+size_check(const struct tls_certs *certs, struct err *err)
+{
+	size_t total = 0;
+
+	for (unsigned i = 0; i < certs->count; i++) {
+		size_t len = 0;
+
+		/* How long it would be. */
+		gnutls_x509_crt_export(certs->crts[i], GNUTLS_X509_FMT_DER, NULL, &len);
+		total += len + ENTRY_BYTES;
+	}
+	if (total > LIMIT_OWN_CHAIN_BYTES)
+		return err_set(err, -EINVAL,
+			       "%u certificates of %zu bytes, but %u is the limit of what fits a "
+			       "handshake: only those between the server's and the CA's belong "
+			       "here",
+			       certs->count, total, LIMIT_OWN_CHAIN_BYTES);
+	return 0;
+}
+
+int
+tls_certs_check_own(const struct tls_certs *certs, time_t now, struct err *err)
+{
+	int ret = dates_check(certs->crts[0], now, err);
+
+	if (ret == 0)
+		ret = size_check(certs, err);
+	if (ret == 0)
+		ret = keys_check(certs, err);
+	for (unsigned i = 0; i < certs->count && ret == 0; i++)
+		if (signature_is_weak(certs->crts[i]))
+			ret = bad(i, err, "is signed with",
+				  gnutls_sign_get_name(
+					  (gnutls_sign_algorithm_t)
+						  gnutls_x509_crt_get_signature_algorithm(
+							  certs->crts[i])),
+				  0);
+	return ret;
+}
+
+/* --- A client's -------------------------------------------------------------- */
+
+static int
+peer_check(const gnutls_datum_t *der)
+{
+	gnutls_x509_crt_t crt;
+	unsigned bits;
+	int ret = gnutls_x509_crt_init(&crt);
+
+	if (ret < 0)
+		return ret;
+	ret = gnutls_x509_crt_import(crt, der, GNUTLS_X509_FMT_DER);
+	if (ret == 0 && (key_is_weak(crt, &bits) || signature_is_weak(crt)))
+		ret = GNUTLS_E_INSUFFICIENT_SECURITY;
+	gnutls_x509_crt_deinit(crt);
+	return ret;
+}
+
+int
+tls_certs_check_peer(gnutls_session_t session)
+{
+	unsigned n = 0;
+	const gnutls_datum_t *chain = gnutls_certificate_get_peers(session, &n);
+	int ret = 0;
+
+	for (unsigned i = 0; i < n && ret == 0; i++)
+		ret = peer_check(&chain[i]);
+	return ret;
+}

@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * tls_cert.h - what is looked at in certificates besides what GnuTLS verifies.
+ *
+ * Threads: any.
+ * Source: NIST SP 800-57 part 1, 112 bits of security; RFC 9155 (SHA-1).
+ */
+#ifndef SERVER_TLS_CERT_H
+#define SERVER_TLS_CERT_H
+
+#include <stddef.h>
+#include <time.h>
+
+#include "blk/err.h"
+
+struct gnutls_x509_crt_int;
+struct gnutls_session_int;
+
+/* Certificates of one file. */
+struct tls_certs {
+	struct gnutls_x509_crt_int **crts;
+	unsigned count;
+};
+
+/* Reads LEN bytes of TEXT, in PEM. -EINVAL; -ENOMEM. */
+int tls_certs_parse(struct tls_certs *certs, const char *text, size_t len, struct err *err);
+void tls_certs_release(struct tls_certs *certs);
+
+/*
+ * The server's own: the first is valid at NOW, each is strong enough, and together
+ * they leave room for those of a client in one handshake. -EINVAL.
+ */
+int tls_certs_check_own(const struct tls_certs *certs, time_t now, struct err *err);
+
+/* Of those who sign clients' ones: the key of each is strong enough. -EINVAL. */
+int tls_certs_check_trusted(const struct tls_certs *certs, struct err *err);
+
+/*
+ * A client's chain: each is strong enough, whatever --tls-priority says. 0, or the
+ * GnuTLS error to end the handshake with.
+ */
+int tls_certs_check_peer(struct gnutls_session_int *session);
+
+/* "YYYY-MM-DD HH:MM:SS UTC" into BUF. Returns BUF. */
+#define TLS_DATE_MAX 40
+const char *tls_date(char buf[TLS_DATE_MAX], time_t at);
+
+#endif

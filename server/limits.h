@@ -76,6 +76,8 @@
 /* After an end that is the server's: time for the client to take what was sent, or some of it. */
 #define LIMIT_LINGER_NS LIMIT_MS(1000)
 #define LIMIT_LINGER_LOOK_NS (LIMIT_LINGER_NS / 8)
+/* How often is looked at what expires. */
+#define LIMIT_EXPIRY_LOOK_NS LIMIT_MS(24 * 60 * 60 * 1000)
 /* Received and not yet looked at: a burst of small requests. */
 #define LIMIT_READ_AHEAD (64u << 10)
 #define LIMIT_READ_AHEAD_HANDSHAKE (4u << 10)

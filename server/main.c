@@ -81,6 +81,7 @@ struct server {
 	bool stopping;
 	unsigned workers_running;
 	struct loop_timer deadline;
+	struct loop_timer daily;
 };
 
 /* --- Connections ------------------------------------------------------------ */
@@ -215,6 +216,7 @@ shutdown_main(void *arg)
 	struct co_sched *sched = loop_sched(s->loop);
 
 	co_assert();
+	loop_timer_disarm(&s->daily);
 	loop_timer_arm(s->loop, &s->deadline, LIMIT_MS(1000) * s->config.shutdown_s,
 		       deadline_reached);
 	admission_close(&s->admission);
@@ -287,6 +289,25 @@ backends_resume(struct server *s)
 
 /* --- Signals ----------------------------------------------------------------- */
 
+static void a_day_later(struct loop_timer *timer);
+
+/* Said at the start, after each exchange, and each day. */
+static void loop_fn
+warn_of_expiry(struct server *s)
+{
+	if (!s->gate.gate->tls || s->stopping)
+		return;
+	tls_warn_of_expiry(s->gate.gate->tls);
+	loop_timer_arm(s->loop, &s->daily, LIMIT_EXPIRY_LOOK_NS, a_day_later);
+}
+
+static void
+a_day_later(struct loop_timer *timer)
+{
+	loop_assert();
+	warn_of_expiry(container_of(timer, struct server, daily));
+}
+
 /* Whether there is a file that may have been changed. */
 static bool
 reloads(const struct server *s)
@@ -295,7 +316,7 @@ reloads(const struct server *s)
 }
 
 /* All of the new, or nothing of it. */
-static void
+static void loop_fn
 reload(struct server *s)
 {
 	static struct err err; /* of main alone */
@@ -315,6 +336,7 @@ reload(struct server *s)
 	gate_exchange(&s->gate, gate);
 	log_info("reloaded rules=%u credentials=%s", gate->access ? access_count(gate->access) : 0,
 		 gate->tls ? "yes" : "no");
+	warn_of_expiry(s);
 }
 
 static void loop_fn
@@ -786,6 +808,7 @@ serve(struct server *s, struct err *err)
 			server_free(s);
 		return 1;
 	}
+	warn_of_expiry(s);
 	announce(s);
 	loop_run(s->loop);
 	close(s->signal_watch.fd);

@@ -24,6 +24,7 @@
 #include "base/range.h"
 #include "server/limits.h"
 #include "server/tls_cert.h"
+#include "server/tls_expiry.h"
 #include "server/tls_psk.h"
 
 /*
@@ -45,6 +46,7 @@ struct tls {
 	gnutls_priority_t priority;
 	bool verify_peer;
 	bool has_crl;
+	struct tls_expiries expiries;
 	struct tls_psk_list users;
 };
 
@@ -194,24 +196,35 @@ datum(const struct text *text)
 
 /* --- Certificates ------------------------------------------------------------ */
 
-/* What is known of certificates without using them. */
-typedef int certs_check(const struct tls_certs *, struct err *);
+/* What GnuTLS has taken, and what it does not look at itself. */
+typedef int text_examine(struct tls *tls, const struct text *text, struct err *err);
 
 static int
-own_check(const struct tls_certs *certs, struct err *err)
-{
-	return tls_certs_check_own(certs, time(NULL), err);
-}
-
-static int
-certs_examine(const struct text *text, certs_check *check, struct err *err)
+certs_examine(struct tls *tls, const struct text *text, bool own, struct err *err)
 {
 	struct tls_certs certs = { 0 };
 	int ret = tls_certs_parse(&certs, text->data, text->len, err);
 
 	if (ret == 0)
-		ret = check(&certs, err);
+		ret = own ? tls_certs_check_own(&certs, time(NULL), err) :
+			    tls_certs_check_trusted(&certs, err);
+	if (ret == 0)
+		ret = tls_certs_expiries(&certs, own, text->path, &tls->expiries, err);
 	tls_certs_release(&certs);
+	return ret < 0 ? err_prefix(err, "%s", text->path) : 0;
+}
+
+static int
+trusted_examine(struct tls *tls, const struct text *text, struct err *err)
+{
+	return certs_examine(tls, text, false, err);
+}
+
+static int
+crls_examine(struct tls *tls, const struct text *text, struct err *err)
+{
+	int ret = tls_crls_expiries(text->data, text->len, text->path, &tls->expiries, err);
+
 	return ret < 0 ? err_prefix(err, "%s", text->path) : 0;
 }
 
@@ -245,7 +258,7 @@ identity_load(struct tls *tls, const struct tls_files *files, struct err *err)
 		ret = err_set(err, -EINVAL, "%s, %s: %s", cert.path, key.path,
 			      gnutls_strerror(ret));
 	else
-		ret = certs_examine(&cert, own_check, err);
+		ret = certs_examine(tls, &cert, true, err);
 release:
 	text_release(&cert);
 	text_release(&key);
@@ -258,7 +271,7 @@ typedef int list_set(gnutls_certificate_credentials_t, const gnutls_datum_t *,
 /* A file of several: the one GIVEN, or NAME in the directory. How many; 0: no file. */
 static int
 list_load(struct tls *tls, const struct tls_files *files, const char *given, const char *name,
-	  list_set *set, certs_check *check, struct err *err)
+	  list_set *set, text_examine *examine, struct err *err)
 {
 	struct text text;
 	gnutls_datum_t d;
@@ -274,7 +287,7 @@ list_load(struct tls *tls, const struct tls_files *files, const char *given, con
 			ret = err_set(err, -EINVAL, "%s: %s", text.path,
 				      ret < 0 ? gnutls_strerror(ret) :
 						"has nothing of what it is for");
-		else if (check && certs_examine(&text, check, err) < 0)
+		else if (examine(tls, &text, err) < 0)
 			ret = err->code;
 	}
 	text_release(&text);
@@ -286,7 +299,7 @@ static int
 trust_load(struct tls *tls, const struct tls_files *files, struct err *err)
 {
 	int ret = list_load(tls, files, files->ca, "ca-cert.pem",
-			    gnutls_certificate_set_x509_trust_mem, tls_certs_check_trusted, err);
+			    gnutls_certificate_set_x509_trust_mem, trusted_examine, err);
 
 	if (ret == 0 && tls->verify_peer)
 		return err_set(err, -EINVAL,
@@ -295,7 +308,7 @@ trust_load(struct tls *tls, const struct tls_files *files, struct err *err)
 	if (ret < 0)
 		return ret;
 	ret = list_load(tls, files, files->crl, "ca-crl.pem", gnutls_certificate_set_x509_crl_mem,
-			NULL, err);
+			crls_examine, err);
 	tls->has_crl = ret > 0;
 	return MIN(ret, 0);
 }
@@ -399,6 +412,7 @@ tls_free(struct tls *tls)
 	if (tls->priority)
 		gnutls_priority_deinit(tls->priority);
 	tls_psk_release(&tls->users);
+	tls_expiries_release(&tls->expiries);
 	free(tls);
 }
 
@@ -454,6 +468,12 @@ bool
 tls_revokes(const struct tls *tls)
 {
 	return tls->has_crl;
+}
+
+void
+tls_warn_of_expiry(const struct tls *tls)
+{
+	tls_expiries_warn(&tls->expiries);
 }
 
 /* --- Sessions ------------------------------------------------------------------ */

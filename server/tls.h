@@ -62,6 +62,9 @@ void tls_put(struct tls *tls); /* NULL is fine */
 /* Whether certificates may have been taken back: there is a list of them. */
 bool tls_revokes(const struct tls *tls);
 
+/* Logs what expires soon, or has expired, by the wall clock now. */
+void tls_warn_of_expiry(const struct tls *tls);
+
 /*
  * A server's session with these credentials, which must outlive it: still without
  * transport. -ENOMEM.

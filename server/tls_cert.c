@@ -5,12 +5,12 @@
 #include <errno.h>
 #include <gnutls/gnutls.h>
 #include <gnutls/x509.h>
-#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "server/limits.h"
+#include "server/tls_expiry.h"
 
 /* A certificate's length, and in TLS 1.3 that of its extensions. */
 #define ENTRY_BYTES 5u
@@ -49,6 +49,45 @@ tls_certs_release(struct tls_certs *certs)
 		gnutls_x509_crt_deinit(certs->crts[i]);
 	gnutls_free(certs->crts);
 	*certs = (struct tls_certs){ 0 };
+}
+
+/* --- Ends ------------------------------------------------------------------- */
+
+int
+tls_certs_expiries(const struct tls_certs *certs, bool own, const char *file,
+		   struct tls_expiries *list, struct err *err)
+{
+	int ret = 0;
+
+	for (unsigned i = 0; i < certs->count && ret == 0; i++)
+		ret = tls_expiries_add(list, own ? TLS_EXPIRY_OWN : TLS_EXPIRY_TRUSTED, file, i + 1,
+				       gnutls_x509_crt_get_expiration_time(certs->crts[i]), err);
+	return ret;
+}
+
+int
+tls_crls_expiries(const char *text, size_t len, const char *file, struct tls_expiries *list,
+		  struct err *err)
+{
+	const gnutls_datum_t d = { (unsigned char *)(uintptr_t)text, (unsigned)len };
+	gnutls_x509_crl_t *crls;
+	unsigned count;
+	int ret = gnutls_x509_crl_list_import2(&crls, &count, &d, GNUTLS_X509_FMT_PEM, 0);
+
+	if (ret < 0)
+		return err_set(err, ret == GNUTLS_E_MEMORY_ERROR ? -ENOMEM : -EINVAL, "%s",
+			       gnutls_strerror(ret));
+	ret = 0;
+	for (unsigned i = 0; i < count; i++) {
+		time_t end = gnutls_x509_crl_get_next_update(crls[i]);
+
+		/* It need not say when. */
+		if (ret == 0 && end != (time_t)-1)
+			ret = tls_expiries_add(list, TLS_EXPIRY_REVOKED, file, i + 1, end, err);
+		gnutls_x509_crl_deinit(crls[i]);
+	}
+	gnutls_free(crls);
+	return ret;
 }
 
 /* --- Strength --------------------------------------------------------------- */

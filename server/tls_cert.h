@@ -8,6 +8,7 @@
 #ifndef SERVER_TLS_CERT_H
 #define SERVER_TLS_CERT_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <time.h>
 
@@ -40,6 +41,15 @@ int tls_certs_check_trusted(const struct tls_certs *certs, struct err *err);
  * GnuTLS error to end the handshake with.
  */
 int tls_certs_check_peer(struct gnutls_session_int *session);
+
+struct tls_expiries;
+
+/* Notes when those of FILE end. -ENOMEM. */
+int tls_certs_expiries(const struct tls_certs *certs, bool own, const char *file,
+		       struct tls_expiries *list, struct err *err);
+/* And when the lists that LEN bytes of TEXT are have to be there anew. -EINVAL; -ENOMEM. */
+int tls_crls_expiries(const char *text, size_t len, const char *file, struct tls_expiries *list,
+		      struct err *err);
 
 /* "YYYY-MM-DD HH:MM:SS UTC" into BUF. Returns BUF. */
 #define TLS_DATE_MAX 40

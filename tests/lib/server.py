@@ -238,11 +238,11 @@ class Server:
             self.log_end = True
             self.log_changed.notify_all()
 
-    def wait_log(self, pattern, what=None):
-        """The first log line that matches; an error if the log ends before it."""
+    def wait_log(self, pattern, what=None, since=0):
+        """The first log line that matches, SINCE so many; an error if the log ends before it."""
         regex = re.compile(pattern)
         deadline = time.monotonic() + GUARD
-        seen = 0
+        seen = since
         with self.log_changed:
             while True:
                 for line in self.lines[seen:]:

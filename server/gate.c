@@ -4,7 +4,10 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
 
+#include "server/log.h"
 #include "server/sandbox.h"
 
 /* A rule that fits nobody would look as if it kept somebody out, or let somebody in. */
@@ -61,18 +64,46 @@ gate_open(struct gate **gatep, const struct config *config, struct err *err)
 	return 0;
 }
 
+/* FN for each file that gate_open() would read now. */
+static int
+files_each(const struct config *config, int (*fn)(const char *path, struct err *err),
+	   struct err *err)
+{
+	int ret = config->access.path ? fn(config->access.path, err) : 0;
+
+	if (ret == 0 && config->tls_mode != TLS_OFF)
+		ret = tls_files_each(&config->tls, fn, err);
+	return ret;
+}
+
 int
 gate_allow_reload(const struct config *config, struct err *err)
 {
-	const struct tls_files *tls = &config->tls;
-	const char *const paths[] = { config->access.path, tls->dir, tls->ca,  tls->crl,
-				      tls->cert,	   tls->key, tls->psk };
-	int ret = 0;
+	int ret = files_each(config, sandbox_allow_read, err);
 
-	for (size_t i = 0; i < ARRAY_SIZE(paths) && ret == 0; i++)
-		if (paths[i])
-			ret = sandbox_allow_read(paths[i], err);
+	/* What is not there yet may come. */
+	if (ret == 0 && config->tls_mode != TLS_OFF && config->tls.dir)
+		ret = sandbox_allow_read(config->tls.dir, err);
 	return ret;
+}
+
+static int
+file_check(const char *path, struct err *err)
+{
+	(void)err;
+	if (access(path, R_OK) < 0)
+		log_warning("SIGHUP will not reload, the user of the server may not read path=%s "
+			    "error=\"%s\"", path, strerror(errno));
+	return 0;
+}
+
+void
+gate_check_reload(const struct config *config)
+{
+	struct err err;
+
+	if (files_each(config, file_check, &err) < 0)
+		log_warning("SIGHUP may not reload error=\"%s\"", err.text);
 }
 
 struct gate *

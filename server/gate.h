@@ -39,6 +39,9 @@ int gate_open(struct gate **gatep, const struct config *config, struct err *err)
 /* Lets the sandbox have what another gate_open() reads. Context: main. */
 int gate_allow_reload(const struct config *config, struct err *err) no_co_fn;
 
+/* Afterwards: a warning for each file of that which the user now may not read. */
+void gate_check_reload(const struct config *config) no_co_fn;
+
 /* Any thread. gate_put() takes NULL, too. */
 struct gate *gate_get(struct gate *gate);
 void gate_put(struct gate *gate);

@@ -27,7 +27,6 @@
 #define RULE_PATH_BENEATH 1
 
 #define FS_READ_FILE (1ull << 2)
-#define FS_READ_DIR (1ull << 3)
 #define FS_REMOVE_DIR (1ull << 4)
 #define FS_REMOVE_FILE (1ull << 5)
 /* All up to here are version 1: removing, and making anything of any kind. */
@@ -117,7 +116,7 @@ place_add(int ruleset, const struct place *p)
 	struct path_beneath_attr rule = { .parent_fd = p->fd };
 
 	if (p->rights & LANDLOCK_READ)
-		rule.allowed |= FS_READ_FILE | FS_READ_DIR;
+		rule.allowed |= FS_READ_FILE;
 	if (p->rights & LANDLOCK_REMOVE_FILE)
 		rule.allowed |= FS_REMOVE_FILE;
 	if (p->rights & LANDLOCK_REMOVE_DIR)

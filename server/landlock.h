@@ -20,7 +20,7 @@
 #include "blk/err.h"
 
 enum landlock_right {
-	LANDLOCK_READ = 1,	    /* files and directories */
+	LANDLOCK_READ = 1,	    /* files, whose names have to be known */
 	LANDLOCK_REMOVE_FILE = 2,   /* anything that is no directory */
 	LANDLOCK_REMOVE_DIR = 4,    /* directories in it, empty ones */
 };

@@ -590,8 +590,11 @@ server_open(struct server *s, struct err *err)
 	if (!s->seats)
 		return err_set(err, -ENOMEM, "out of memory");
 
-	if (s->config.tls_mode != TLS_OFF && (ret = tls_init(err)) < 0)
-		return ret;
+	if (s->config.tls_mode != TLS_OFF) {
+		sandbox_secrets();
+		if ((ret = tls_init(err)) < 0)
+			return ret;
+	}
 	if ((ret = gate_open(&gate, &s->config, err)) < 0)
 		return ret;
 	gate_place_init(&s->gate, gate);
@@ -785,6 +788,7 @@ announce(const struct server *s)
 			  exp->read_only ? " read-only" : "");
 	}
 	limits_log(s);
+	gate_check_reload(&s->config);
 	fds_check(&s->exports, s->nseats, s->listeners.count,
 		  s->config.single ? 0 : s->config.connections_max);
 	if (s->config.cache == DEV_CACHE_UNSAFE)

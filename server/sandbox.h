@@ -45,7 +45,7 @@ int sandbox_allow_read(const char *file, struct err *err) no_co_fn;
 int sandbox_allow_remove(const char *path, bool directory, struct err *err) no_co_fn;
 
 /*
- * There are secrets in memory: no core dump from now on, and no debugger without
+ * There will be secrets in memory: no core dump from now on, and no debugger without
  * root's rights; whatever --sandbox says. More than once is fine.
  */
 void sandbox_secrets(void) no_co_fn;

@@ -7,7 +7,7 @@
  *
  * Who needs a further call adds it here, with what it is for; a look at what the
  * C library does for it (strace) tells which one it really is. Calls that a
- * machine does not have are left out by libseccomp.
+ * machine does not have are rules that nothing fits.
  */
 #include "syscalls.h"
 
@@ -15,12 +15,15 @@
 #include <fcntl.h>
 #include <linux/fs.h>
 #include <linux/sockios.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sched.h>
 #include <seccomp.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #ifndef PR_SET_VMA
@@ -44,32 +47,23 @@ static const int allowed[] = {
 	SCMP_SYS(sendto),
 	SCMP_SYS(recvmsg),
 	SCMP_SYS(recvfrom),
-	SCMP_SYS(shutdown),
 	SCMP_SYS(getsockname),
 	SCMP_SYS(getpeername),
 	SCMP_SYS(getsockopt),
-	SCMP_SYS(setsockopt),
-	SCMP_SYS(accept4),
 	SCMP_SYS(poll),
 	SCMP_SYS(ppoll),
 	SCMP_SYS(signalfd4),
 	SCMP_SYS(close),
 	/* devices, and files that are read again */
 	SCMP_SYS(lseek),
-	SCMP_SYS(pread64),
 	SCMP_SYS(fstat),
 	SCMP_SYS(lstat),
 	SCMP_SYS(stat),
 	SCMP_SYS(newfstatat),
 	SCMP_SYS(statx),
-	SCMP_SYS(fadvise64),
 	SCMP_SYS(access),
 	SCMP_SYS(faccessat),
 	SCMP_SYS(faccessat2),
-	SCMP_SYS(readlink),
-	SCMP_SYS(readlinkat),
-	SCMP_SYS(getdents64),
-	SCMP_SYS(getcwd),
 	/* our sockets at the end */
 	SCMP_SYS(unlink),
 	SCMP_SYS(unlinkat),
@@ -79,8 +73,6 @@ static const int allowed[] = {
 	SCMP_SYS(munmap),
 	SCMP_SYS(mremap),
 	SCMP_SYS(madvise),
-	SCMP_SYS(mlock),
-	SCMP_SYS(munlock),
 	/* threads, locks, signals, and their ends */
 	SCMP_SYS(futex),
 	SCMP_SYS(futex_waitv),
@@ -123,7 +115,6 @@ static const int allowed_later[] = {
 	SCMP_SYS(eventfd2),
 	SCMP_SYS(memfd_create),
 	SCMP_SYS(ftruncate),
-	SCMP_SYS(fallocate),
 };
 
 static const int fatal[] = {
@@ -237,14 +228,40 @@ add_values(scmp_filter_ctx ctx, int call, unsigned arg, const unsigned *values, 
 	return ret;
 }
 
+/* What a client's socket is told when it has come: listener.c. */
+static int
+add_socket_options(scmp_filter_ctx ctx)
+{
+	static const struct {
+		unsigned level, option;
+	} options[] = {
+		{ SOL_SOCKET, SO_KEEPALIVE },	{ IPPROTO_TCP, TCP_NODELAY },
+		{ IPPROTO_TCP, TCP_KEEPIDLE },	{ IPPROTO_TCP, TCP_KEEPINTVL },
+		{ IPPROTO_TCP, TCP_KEEPCNT },	{ IPPROTO_TCP, TCP_USER_TIMEOUT },
+	};
+	int ret = 0;
+
+	for (size_t i = 0; i < ARRAY_SIZE(options) && ret == 0; i++)
+		ret = seccomp_rule_add(
+			ctx, SCMP_ACT_ALLOW, SCMP_SYS(setsockopt), 2,
+			SCMP_CMP64(1, SCMP_CMP_MASKED_EQ, UINT32_MAX, options[i].level),
+			SCMP_CMP64(2, SCMP_CMP_MASKED_EQ, UINT32_MAX, options[i].option));
+	return ret;
+}
+
 /* The calls of which it depends on the arguments. */
 static int
 add_by_arguments(scmp_filter_ctx ctx)
 {
 	static const unsigned fcntls[] = { F_GETFD, F_SETFD, F_GETFL, F_SETFL, F_DUPFD_CLOEXEC };
 	/* A device's size, what a socket still has to send. */
-	static const unsigned ioctls[] = { (unsigned)BLKGETSIZE64, (unsigned)BLKROGET, SIOCOUTQ };
+	static const unsigned ioctls[] = { (unsigned)BLKGETSIZE64, SIOCOUTQ };
 	static const unsigned prctls[] = { PR_SET_NAME, PR_SET_VMA };
+	/*
+	 * Not both directions: a listening socket that is shut down so is as good as a
+	 * new one, and sendto(2) with MSG_FASTOPEN, or a ring, connects it.
+	 */
+	static const unsigned shutdowns[] = { SHUT_WR };
 	static const unsigned open_bits = O_ACCMODE | O_CREAT | O_TRUNC;
 	const uint64_t thread = CLONE_VM | CLONE_THREAD | CLONE_SIGHAND;
 	int ret;
@@ -255,7 +272,9 @@ add_by_arguments(scmp_filter_ctx ctx)
 	    (ret = add_without_bits(ctx, SCMP_SYS(openat), 2, open_bits)) < 0 ||
 	    (ret = add_values(ctx, SCMP_SYS(fcntl), 1, fcntls, ARRAY_SIZE(fcntls))) < 0 ||
 	    (ret = add_values(ctx, SCMP_SYS(ioctl), 1, ioctls, ARRAY_SIZE(ioctls))) < 0 ||
-	    (ret = add_values(ctx, SCMP_SYS(prctl), 0, prctls, ARRAY_SIZE(prctls))) < 0)
+	    (ret = add_values(ctx, SCMP_SYS(prctl), 0, prctls, ARRAY_SIZE(prctls))) < 0 ||
+	    (ret = add_values(ctx, SCMP_SYS(shutdown), 1, shutdowns, ARRAY_SIZE(shutdowns))) < 0 ||
+	    (ret = add_socket_options(ctx)) < 0)
 		return ret;
 	/* Threads. The flags of clone3 are out of sight: without it, clone is taken. */
 	ret = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(clone), 1,

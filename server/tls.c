@@ -41,6 +41,12 @@
 	"+GROUP-X448:+GROUP-FFDHE2048:%SERVER_PRECEDENCE"
 #define PRIORITY_PSK ":+ECDHE-PSK:+DHE-PSK"
 
+/* In the directory of --tls-certificates; the same that other programs have. */
+#define CERT_NAME "server-cert.pem"
+#define KEY_NAME "server-key.pem"
+#define CA_NAME "ca-cert.pem"
+#define CRL_NAME "ca-crl.pem"
+
 struct tls {
 	unsigned refs; /* atomic */
 	gnutls_certificate_credentials_t x509; /* NULL: without certificates */
@@ -238,13 +244,13 @@ identity_load(struct tls *tls, const struct tls_files *files, struct err *err)
 	gnutls_datum_t cert_datum, key_datum;
 	int ret;
 
-	if ((ret = text_find(&cert, files, files->cert, "server-cert.pem", err)) < 0 ||
-	    (ret = text_find(&key, files, files->key, "server-key.pem", err)) < 0)
+	if ((ret = text_find(&cert, files, files->cert, CERT_NAME, err)) < 0 ||
+	    (ret = text_find(&key, files, files->key, KEY_NAME, err)) < 0)
 		goto release;
 	if (!cert.path || !key.path) {
 		if (files->dir)
 			ret = err_set(err, -ENOENT, "%s: there is no %s in it", files->dir,
-				      cert.path ? "server-key.pem" : "server-cert.pem");
+				      cert.path ? KEY_NAME : CERT_NAME);
 		else
 			ret = err_set(err, -EINVAL, "a server's certificate needs --tls-cert=FILE "
 						    "and --tls-key=FILE");
@@ -300,7 +306,7 @@ list_load(struct tls *tls, const struct tls_files *files, const char *given, con
 static int
 trust_load(struct tls *tls, const struct tls_files *files, struct err *err)
 {
-	int ret = list_load(tls, files, files->ca, "ca-cert.pem",
+	int ret = list_load(tls, files, files->ca, CA_NAME,
 			    gnutls_certificate_set_x509_trust_mem, trusted_examine, err);
 
 	if (ret == 0 && tls->verify_peer)
@@ -309,7 +315,7 @@ trust_load(struct tls *tls, const struct tls_files *files, struct err *err)
 			       "ones: ca-cert.pem in --tls-certificates, or --tls-ca=FILE");
 	if (ret < 0)
 		return ret;
-	ret = list_load(tls, files, files->crl, "ca-crl.pem", gnutls_certificate_set_x509_crl_mem,
+	ret = list_load(tls, files, files->crl, CRL_NAME, gnutls_certificate_set_x509_crl_mem,
 			crls_examine, err);
 	tls->has_crl = ret > 0;
 	return MIN(ret, 0);
@@ -449,6 +455,29 @@ tls_load(struct tls **tlsp, const struct tls_files *files, struct err *err)
 	}
 	*tlsp = tls;
 	return 0;
+}
+
+int
+tls_files_each(const struct tls_files *files, int (*fn)(const char *path, struct err *err),
+	       struct err *err)
+{
+	const struct {
+		const char *given, *name;
+	} all[] = {
+		{ files->cert, CERT_NAME }, { files->key, KEY_NAME }, { files->ca, CA_NAME },
+		{ files->crl, CRL_NAME },
+	};
+	int ret = files->psk ? fn(files->psk, err) : 0;
+
+	for (size_t i = 0; i < ARRAY_SIZE(all) && ret == 0; i++) {
+		struct text text;
+
+		ret = text_find(&text, files, all[i].given, all[i].name, err);
+		if (ret == 0 && text.path)
+			ret = fn(text.path, err);
+		text_release(&text);
+	}
+	return ret;
 }
 
 struct tls *

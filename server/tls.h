@@ -56,6 +56,13 @@ int tls_init(struct err *err);
  */
 int tls_load(struct tls **tlsp, const struct tls_files *files, struct err *err);
 
+/*
+ * Has FN see each file that tls_load() would read now, until one is an error, which
+ * is returned; -ENOMEM.
+ */
+int tls_files_each(const struct tls_files *files, int (*fn)(const char *path, struct err *err),
+		   struct err *err);
+
 struct tls *tls_get(struct tls *tls);
 void tls_put(struct tls *tls); /* NULL is fine */
 

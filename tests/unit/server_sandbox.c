@@ -14,6 +14,7 @@
 #include <fcntl.h>
 #include <liburing.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -35,13 +36,31 @@
 
 #ifndef BLKGATE_INSTRUMENTED
 
-/* What came of an attempt: 0, an errno, or DEADLY: SIGSYS. */
+/* What came of an attempt: 0, an errno, DEADLY: SIGSYS, or ABORTED: SIGABRT. */
 #define DEADLY 1000
+#define ABORTED 1001
 
 static char inside[] = "/tmp/bgt-inside.XXXXXX", outside[] = "/tmp/bgt-outside.XXXXXX";
 static char in_file[64], out_file[64];
 static int sock, sock_connected[2];
+static int listening, listening_too;
+static struct sockaddr_in address_too; /* of listening_too */
 static void *page;
+
+/* A listening TCP socket on a port of its own; *ADDRESS is where. */
+static int
+listen_tcp(struct sockaddr_in *address)
+{
+	socklen_t len = sizeof(*address);
+	int fd = socket(AF_INET, SOCK_STREAM, 0);
+
+	*address = (struct sockaddr_in){ .sin_family = AF_INET,
+					 .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	ck_assert_int_eq(bind(fd, (const struct sockaddr *)address, sizeof(*address)), 0);
+	ck_assert_int_eq(listen(fd, 1), 0);
+	ck_assert_int_eq(getsockname(fd, (struct sockaddr *)address, &len), 0);
+	return fd;
+}
 
 /* Two directories with a file each, and descriptors from before. */
 static void
@@ -61,6 +80,8 @@ prepare(void)
 	sock = socket(AF_INET, SOCK_STREAM, 0);
 	ck_assert_int_ge(sock, 0);
 	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM, 0, sock_connected), 0);
+	listening = listen_tcp(&address_too);
+	listening_too = listen_tcp(&address_too);
 	page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	ck_assert(page != MAP_FAILED);
 }
@@ -68,6 +89,8 @@ prepare(void)
 static void
 clear(void)
 {
+	close(listening);
+	close(listening_too);
 	unlink(in_file);
 	unlink(out_file);
 	rmdir(inside);
@@ -104,6 +127,8 @@ outcome(int (*fn)(void), bool rings_later)
 	}
 	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
 	if (WIFSIGNALED(status)) {
+		if (WTERMSIG(status) == SIGABRT)
+			return ABORTED;
 		ck_assert_int_eq(WTERMSIG(status), SIGSYS);
 		return DEADLY;
 	}
@@ -167,6 +192,18 @@ ATTEMPT(connect, connect(sock, (const struct sockaddr *)&(struct sockaddr_in){ .
 ATTEMPT(bind, bind(sock, (const struct sockaddr *)&(struct sockaddr_in){ .sin_family = AF_INET },
 		   sizeof(struct sockaddr_in)))
 ATTEMPT(send, send(sock_connected[0], "x", 1, 0))
+ATTEMPT(accept, accept4(listening, NULL, NULL, SOCK_NONBLOCK))
+/* A listening socket that is shut down is a fresh one, which needs no connect(2). */
+ATTEMPT(shutdown_all, shutdown(listening, SHUT_RDWR))
+ATTEMPT(call_out, (shutdown(listening, SHUT_RDWR),
+		   sendto(listening, "x", 1, MSG_FASTOPEN | MSG_NOSIGNAL,
+			  (const struct sockaddr *)&address_too, sizeof(address_too))))
+ATTEMPT(shutdown_write, shutdown(sock_connected[0], SHUT_WR))
+ATTEMPT(filter_socket, setsockopt(sock, SOL_SOCKET, SO_ATTACH_FILTER, &page, sizeof(page)))
+ATTEMPT(join_group, setsockopt(sock, IPPROTO_IP, IP_ADD_MEMBERSHIP, &page, sizeof(page)))
+ATTEMPT(other_level, setsockopt(sock, IPPROTO_IPV6, TCP_NODELAY, &(int){ 1 }, sizeof(int)))
+ATTEMPT(no_delay, setsockopt(sock, IPPROTO_TCP, TCP_NODELAY, &(int){ 1 }, sizeof(int)))
+ATTEMPT(keep_alive, setsockopt(sock, SOL_SOCKET, SO_KEEPALIVE, &(int){ 1 }, sizeof(int)))
 
 ATTEMPT(map_code, mmap(NULL, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) ==
 				MAP_FAILED ?
@@ -185,6 +222,13 @@ ATTEMPT(seccomp_get, prctl(PR_GET_SECCOMP, 0, 0, 0, 0))
 ATTEMPT(push_input, ioctl(0, TIOCSTI, "x"))
 ATTEMPT(fcntl_owner, fcntl(sock, F_SETOWN, getppid()))
 ATTEMPT(unknown_call, syscall(9999))
+
+/* A broken invariant ends in this: with its own signal, not for want of a call. */
+static int
+try_abort(void)
+{
+	abort();
+}
 
 static int
 try_ring(void)
@@ -235,7 +279,7 @@ static const struct attempt {
 	IS(DEADLY, execve), IS(DEADLY, execveat), IS(DEADLY, unshare), IS(DEADLY, setns),
 	IS(DEADLY, ptrace), IS(DEADLY, vm_readv), IS(DEADLY, vm_writev), IS(DEADLY, mount),
 	IS(DEADLY, chroot), IS(DEADLY, bpf), IS(DEADLY, userfaultfd), IS(DEADLY, keyctl),
-	IS(DEADLY, perf), IS(DEADLY, by_handle), IS(DEADLY, module), IS(DEADLY, personality),
+	IS(ABORTED, abort), IS(DEADLY, perf), IS(DEADLY, by_handle), IS(DEADLY, module), IS(DEADLY, personality),
 #if defined(__x86_64__)
 	IS(DEADLY, call_32), IS(DEADLY, call_x32),
 #endif
@@ -244,6 +288,8 @@ static const struct attempt {
 	IS(ENOSYS, mkdir), IS(ENOSYS, link), IS(ENOSYS, chmod), IS(ENOSYS, memfd),
 	IS(ENOSYS, eventfd), IS(ENOSYS, core_limit), IS(ENOSYS, dumpable), IS(ENOSYS, seccomp_get),
 	IS(ENOSYS, push_input), IS(ENOSYS, fcntl_owner), IS(ENOSYS, unknown_call), IS(ENOSYS, ring),
+	IS(EISCONN, call_out), IS(ENOSYS, shutdown_all), IS(ENOSYS, accept),
+	IS(ENOSYS, filter_socket), IS(ENOSYS, join_group), IS(ENOSYS, other_level),
 	/* Refused. */
 	IS(EACCES, read_out), IS(EACCES, read_passwd), IS(EACCES, read_proc), IS(EPERM, write_in),
 	IS(EPERM, write_out), IS(EPERM, create_in), IS(EPERM, truncate_in), IS(EACCES, unlink_out),
@@ -252,7 +298,8 @@ static const struct attempt {
 	IS(EPERM, connect), IS(EPERM, bind), IS(EPERM, map_code), IS(EPERM, make_code),
 	IS(EPERM, kill_parent), IS(EPERM, setuid),
 	/* And what has to go on working. */
-	IS(0, read_in), IS(0, send), IS(0, guard), IS(0, thread), IS(0, unlink_in),
+	IS(0, read_in), IS(0, send), IS(0, guard), IS(0, thread), IS(0, shutdown_write),
+	IS(0, no_delay), IS(0, keep_alive), IS(0, unlink_in),
 #undef IS
 };
 

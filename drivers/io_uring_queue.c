@@ -594,14 +594,10 @@ queue_let_go(struct blkioq *bq)
 {
 	struct io_queue *q = io_queue(bq);
 
-	if (q->sqe_flags & IOSQE_FIXED_FILE &&
-	    uring_register(&q->ring, IORING_UNREGISTER_FILES, NULL, 0) >= 0) {
-		q->sqe_flags = 0;
-		q->sqe_fd = q->fd >= 0 ? q->fd : q->dev->target.fd;
-		q->sqe_tail_fd = q->dev->tail_fd;
-	}
-	if (q->use_fixed && uring_register(&q->ring, IORING_UNREGISTER_BUFFERS, NULL, 0) >= 0)
-		q->use_fixed = false;
+	if (q->sqe_flags & IOSQE_FIXED_FILE)
+		(void)uring_register(&q->ring, IORING_UNREGISTER_FILES, NULL, 0);
+	if (q->use_fixed)
+		(void)uring_register(&q->ring, IORING_UNREGISTER_BUFFERS, NULL, 0);
 }
 
 static void
@@ -639,8 +635,11 @@ static const struct queue_ops queue_ops = {
 	.close = queue_close,
 };
 
-/* All that this file and io_uring_zeroes.c ask of the kernel. */
-static void
+/*
+ * All that this file and io_uring_zeroes.c ask of the kernel, and of no file but the
+ * registered ones where that is so. Commands, the last, are for block devices.
+ */
+static int
 ring_restrict(struct io_queue *q)
 {
 	static const uint8_t operations[] = {
@@ -648,10 +647,10 @@ ring_restrict(struct io_queue *q)
 		IORING_OP_READ_FIXED, IORING_OP_WRITE_FIXED, IORING_OP_FSYNC, IORING_OP_FALLOCATE,
 		IORING_OP_URING_CMD,
 	};
+	unsigned n = ARRAY_SIZE(operations) - !q->dev->target.block;
+	int ret = uring_restrict(&q->ring, operations, n, IOSQE_ASYNC, q->sqe_flags);
 
-	/* Without it all works the same. */
-	(void)uring_restrict(&q->ring, operations, ARRAY_SIZE(operations),
-			     IOSQE_FIXED_FILE | IOSQE_ASYNC);
+	return ret < 0 ? error_os(-ret, "%s", ": cannot restrict the ring of a queue") : 0;
 }
 
 /*
@@ -732,13 +731,17 @@ io_queue_open(struct blkio *b, bool poll, struct blkioq **qp)
 		q->sqe_flags = IOSQE_FIXED_FILE;
 	}
 	q->use_fixed = b->limits.may_pin_mem_regions && fixed_init(&q->fixed, &q->ring, b);
-	ring_restrict(q);
+	ret = ring_restrict(q);
+	if (ret)
+		goto release_fixed; /* UNTESTED: out of memory */
 	q->seek_fd = io_seek_fd(q);
 	if (q->fd < 0)
 		dev->fd_taken = true;
 	*qp = &q->q;
 	return 0;
 
+release_fixed:
+	fixed_release(&q->fixed);
 release_queue:
 	queue_release(&q->q);
 release_ring:

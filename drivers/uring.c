@@ -171,14 +171,15 @@ uring_release(struct uring *r)
 }
 
 int
-uring_restrict(struct uring *r, const uint8_t *operations, unsigned n, unsigned flags)
+uring_restrict(struct uring *r, const uint8_t *operations, unsigned n, unsigned flags,
+	       unsigned required)
 {
 	static const uint8_t registrations[] = {
 		IORING_REGISTER_BUFFERS_UPDATE,
 		IORING_UNREGISTER_BUFFERS,
 		IORING_UNREGISTER_FILES,
 	};
-	struct io_uring_restriction rs[URING_OPERATIONS_MAX + ARRAY_SIZE(registrations) + 1];
+	struct io_uring_restriction rs[URING_OPERATIONS_MAX + ARRAY_SIZE(registrations) + 2];
 	unsigned count = 0;
 
 	invariant(!r->enabled && n <= URING_OPERATIONS_MAX);
@@ -192,7 +193,9 @@ uring_restrict(struct uring *r, const uint8_t *operations, unsigned n, unsigned 
 		rs[count].register_op = registrations[i];
 	}
 	rs[count].opcode = IORING_RESTRICTION_SQE_FLAGS_ALLOWED;
-	rs[count++].sqe_flags = (uint8_t)flags;
+	rs[count++].sqe_flags = (uint8_t)(flags | required);
+	rs[count].opcode = IORING_RESTRICTION_SQE_FLAGS_REQUIRED;
+	rs[count++].sqe_flags = (uint8_t)required;
 	return uring_register(r, IORING_REGISTER_RESTRICTIONS, rs, count);
 }
 

@@ -83,11 +83,12 @@ int uring_register(struct uring *r, unsigned opcode, const void *arg, unsigned l
 
 /*
  * From its first uring_enter() on the ring does these operations and no others,
- * with the flags of FLAGS (of IOSQE_*) at most, and registers nothing but buffers:
- * it opens no file for whoever gets at it. Before the first entry, after what else
- * is to be registered. 0 or a negative errno, no message.
+ * with all flags of REQUIRED (of IOSQE_*) and those of FLAGS at most, and registers
+ * nothing but buffers: it opens no file for whoever gets at it. Before the first
+ * entry, after what else is to be registered. 0 or a negative errno, no message.
  */
-int uring_restrict(struct uring *r, const uint8_t *operations, unsigned n, unsigned flags);
+int uring_restrict(struct uring *r, const uint8_t *operations, unsigned n, unsigned flags,
+		   unsigned required);
 
 /* The next submission entry, zeroed, or NULL when the ring is full. */
 static inline struct io_uring_sqe *

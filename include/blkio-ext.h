@@ -108,9 +108,9 @@ int blkioq_ext_status(struct blkioq *q, uint64_t start, uint64_t len,
 
 /*
  * Takes back from the kernel what makes requests of Q cheaper and would keep a
- * file, or a file system, busy for a while after the device is destroyed. The
- * queue works as before. Only when nothing is outstanding; for the thread that
- * the queue belongs to ("x-single-issuer").
+ * file, or a file system, busy for a while after the device is destroyed, which
+ * comes next: the queue takes no more requests. Only when nothing is outstanding;
+ * for the thread that the queue belongs to ("x-single-issuer").
  */
 void blkioq_ext_let_go(struct blkioq *q);
 

@@ -107,7 +107,10 @@ bounds_drop(void)
 		(void)prctl(PR_CAPBSET_DROP, cap, 0, 0, 0);
 }
 
-/* Who has none needs no permission for that: a service manager may refuse capset(2). */
+/*
+ * Of the ambient set the kernel keeps no more than of the others. Who has none needs
+ * no permission for that: a service manager may refuse capset(2).
+ */
 static int
 capabilities_drop(struct err *err)
 {
@@ -115,8 +118,7 @@ capabilities_drop(struct err *err)
 	struct __user_cap_data_struct have[_LINUX_CAPABILITY_U32S_3];
 	static const struct __user_cap_data_struct none[_LINUX_CAPABILITY_U32S_3];
 
-	if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) < 0 ||
-	    syscall(__NR_capget, &header, have) < 0 ||
+	if (syscall(__NR_capget, &header, have) < 0 ||
 	    (memcmp(have, none, sizeof(none)) != 0 && syscall(__NR_capset, &header, none) < 0))
 		return err_set(err, -errno, "capabilities: %s", strerror(errno));
 	return 0;

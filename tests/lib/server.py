@@ -63,6 +63,12 @@ def temp_dir():
     return os.environ["TEST_TMP"]
 
 
+def let_others_in():
+    """Other users may reach what is in temp_dir(); the directory above may be everybody's."""
+    for directory in (temp_dir(), os.path.dirname(temp_dir())):
+        os.chmod(directory, stat.S_IMODE(os.stat(directory).st_mode) | 0o055)
+
+
 _count = 0
 
 

@@ -256,7 +256,8 @@ uring_release(struct uring *r)
 }
 
 int
-uring_restrict(struct uring *r, const uint8_t *operations, unsigned n, unsigned flags)
+uring_restrict(struct uring *r, const uint8_t *operations, unsigned n, unsigned flags,
+	       unsigned required)
 {
 	return 0;
 }

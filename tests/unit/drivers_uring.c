@@ -4,7 +4,7 @@
  *
  * Covers: R-140
  */
-#include "drivers/uring.h"
+#include "drivers/io_uring.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -21,7 +21,8 @@ start(void)
 	const struct uring_options options = { .entries = 4 };
 
 	ck_assert_int_eq(uring_init(&ring, &options), 0);
-	ck_assert_int_eq(uring_restrict(&ring, operations, ARRAY_SIZE(operations), IOSQE_ASYNC), 0);
+	ck_assert_int_eq(uring_restrict(&ring, operations, ARRAY_SIZE(operations), IOSQE_ASYNC,
+					0), 0);
 }
 
 static int
@@ -82,4 +83,35 @@ START_TEST(registers_nothing_more)
 }
 END_TEST
 
-UNIT_MAIN(takes_what_it_was_told, refuses_the_rest, registers_nothing_more)
+/* Whoever gets at the ring of a queue gets at the queue's file, and at no other. */
+START_TEST(queue_reaches_its_own_file)
+{
+	char path[] = "/tmp/bgt-uring.XXXXXX";
+	int fd = mkstemp(path), other = open("/tmp", O_TMPFILE | O_RDWR, 0600);
+	struct blkioq *queue;
+	struct blkio *disk;
+
+	ck_assert(fd >= 0 && other >= 0);
+	ck_assert_int_eq(ftruncate(fd, 4096), 0);
+	ck_assert_int_eq(blkio_create("io_uring", &disk), 0);
+	ck_assert_int_eq(blkio_set_str(disk, "path", path), 0);
+	ck_assert_int_eq(blkio_connect(disk), 0);
+	ck_assert_int_eq(blkio_start(disk), 0);
+	queue = blkio_get_queue(disk, 0);
+	ring = io_queue(queue)->ring;
+	ck_assert_int_eq(result(IORING_OP_FSYNC, IOSQE_FIXED_FILE, 0), 0);
+	ck_assert_int_eq(result(IORING_OP_FSYNC, 0, other), -EACCES);
+	ck_assert_int_eq(result(IORING_OP_WRITE, IOSQE_ASYNC, other), -EACCES);
+	/* Commands are for block devices. */
+	ck_assert_int_eq(result(IORING_OP_URING_CMD, IOSQE_FIXED_FILE, 0), -EACCES);
+	ck_assert_int_eq(result(IORING_OP_OPENAT, IOSQE_FIXED_FILE, 0), -EACCES);
+	io_queue(queue)->ring = ring; /* what has been taken from it is gone */
+	blkio_destroy(&disk);
+	close(fd);
+	close(other);
+	unlink(path);
+}
+END_TEST
+
+UNIT_MAIN(takes_what_it_was_told, refuses_the_rest, registers_nothing_more,
+	  queue_reaches_its_own_file)

@@ -374,6 +374,10 @@ START_TEST(landlock_holds_alone)
 			_exit(6);
 		if (version >= 6 && (kill(getppid(), 0) == 0 || errno != EPERM))
 			_exit(7);
+		if (version >= 3 && (truncate(out_file, 0) == 0 || errno != EACCES))
+			_exit(9);
+		if (open(inside, O_RDONLY | O_DIRECTORY) >= 0 || errno != EACCES)
+			_exit(10);
 		if (open(in_file, O_RDONLY) < 0 || write(fd, "x", 1) != 1 || ftruncate(fd, 5) < 0)
 			_exit(8);
 		_exit(0);

@@ -81,6 +81,8 @@ const char config_usage[] =
 	"      --tls-cert, --tls-key, --tls-ca, --tls-crl FILE\n"
 	"                             instead of those\n"
 	"      --tls-verify-peer      clients have to show a certificate of that CA\n"
+	"      --tls-purpose MODE     which says that it is for them: required, optional\n"
+	"                             (required)\n"
 	"      --tls-psk FILE         users and their keys, as psktool(1) makes them\n"
 	"      --tls-priority TEXT    what GnuTLS may use\n"
 	"\n"
@@ -183,6 +185,7 @@ enum {
 	OPT_TLS_CERT,
 	OPT_TLS_KEY,
 	OPT_TLS_VERIFY_PEER,
+	OPT_TLS_PURPOSE,
 	OPT_TLS_PSK,
 	OPT_TLS_PRIORITY,
 	OPT_PRINT_URI,
@@ -237,6 +240,7 @@ static const struct option options[] = {
 	{ "tls-cert", required_argument, NULL, OPT_TLS_CERT },
 	{ "tls-key", required_argument, NULL, OPT_TLS_KEY },
 	{ "tls-verify-peer", no_argument, NULL, OPT_TLS_VERIFY_PEER },
+	{ "tls-purpose", required_argument, NULL, OPT_TLS_PURPOSE },
 	{ "tls-psk", required_argument, NULL, OPT_TLS_PSK },
 	{ "tls-priority", required_argument, NULL, OPT_TLS_PRIORITY },
 	{ "print-uri", no_argument, NULL, OPT_PRINT_URI },
@@ -292,6 +296,11 @@ static const struct value_word tls_words[] = {
 	{ "off", TLS_OFF },
 	{ "on", TLS_ON },
 	{ "require", TLS_REQUIRE },
+};
+
+static const struct value_word purpose_words[] = {
+	{ "required", false },
+	{ "optional", true },
 };
 
 /* Options whose value is a text of TLS, and where it goes. */
@@ -492,6 +501,12 @@ option_apply(struct config *config, struct config_names *names, int opt, struct 
 		break;
 	case OPT_TLS_VERIFY_PEER:
 		config->tls.verify_peer = true;
+		break;
+	case OPT_TLS_PURPOSE:
+		ret = value_word("--tls-purpose", arg, purpose_words, ARRAY_SIZE(purpose_words),
+				 &word, err);
+		if (ret == 0)
+			config->tls.any_purpose = word;
 		break;
 	case OPT_ACCESS:
 		config->access.path = arg;

@@ -53,6 +53,7 @@ struct tls {
 	gnutls_psk_server_credentials_t psk;   /* NULL: without users */
 	gnutls_priority_t priority;
 	bool verify_peer;
+	bool any_purpose;
 	bool has_crl;
 	struct tls_expiries expiries;
 	struct tls_psk_list users;
@@ -435,6 +436,7 @@ tls_load(struct tls **tlsp, const struct tls_files *files, struct err *err)
 		return err_set(err, -ENOMEM, "out of memory");
 	tls->refs = 1;
 	tls->verify_peer = files->verify_peer;
+	tls->any_purpose = files->any_purpose;
 	if (tls->verify_peer && !x509)
 		ret = err_set(err, -EINVAL, "--tls-verify-peer: needs certificates, see "
 					    "--tls-certificates");
@@ -509,7 +511,7 @@ tls_warn_of_expiry(const struct tls *tls)
 
 /* --- Sessions ------------------------------------------------------------------ */
 
-/* What a client's certificate must be for. */
+/* What a client's certificate must be for; without the extension it is for anything. */
 static const gnutls_typed_vdata_st client_purpose = {
 	.type = GNUTLS_DT_KEY_PURPOSE_OID,
 	.data = (unsigned char *)GNUTLS_KP_TLS_WWW_CLIENT,
@@ -523,7 +525,20 @@ static int
 peer_check(gnutls_session_t session, unsigned type, unsigned when, unsigned incoming,
 	   const gnutls_datum_t *message)
 {
-	return tls_certs_check_peer(session);
+	const struct tls *tls = gnutls_session_get_ptr(session);
+	const char *why;
+
+	return tls_certs_check_peer(session, tls->any_purpose, &why);
+}
+
+const char *
+tls_refusal(gnutls_session_t session)
+{
+	const struct tls *tls = gnutls_session_get_ptr(session);
+	const char *why;
+
+	(void)tls_certs_check_peer(session, tls->any_purpose, &why);
+	return why;
 }
 
 int

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <gnutls/gnutls.h>
+#include <gnutls/x509-ext.h>
 #include <gnutls/x509.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -14,6 +15,8 @@
 
 /* A certificate's length, and in TLS 1.3 that of its extensions. */
 #define ENTRY_BYTES 5u
+
+#define EXTENDED_KEY_USAGE "2.5.29.37"
 
 const char *
 tls_date(char buf[TLS_DATE_MAX], time_t at)
@@ -207,7 +210,52 @@ tls_certs_check_own(const struct tls_certs *certs, time_t now, struct err *err)
 /* --- A client's -------------------------------------------------------------- */
 
 static int
-peer_check(const gnutls_datum_t *der)
+refuse(const char **why, const char *text)
+{
+	*why = text;
+	return GNUTLS_E_CERTIFICATE_VERIFICATION_ERROR;
+}
+
+/* Whether these are for clients in so many words: "any" says nothing either. */
+static bool
+names_client(gnutls_x509_key_purposes_t purposes)
+{
+	static const char client[] = GNUTLS_KP_TLS_WWW_CLIENT;
+	gnutls_datum_t oid;
+
+	for (unsigned i = 0; gnutls_x509_key_purpose_get(purposes, i, &oid) == 0; i++)
+		if (oid.size == sizeof(client) - 1 && memcmp(oid.data, client, oid.size) == 0)
+			return true;
+	return false;
+}
+
+static int
+purpose_check(gnutls_x509_crt_t crt, const char **why)
+{
+	gnutls_x509_key_purposes_t purposes;
+	gnutls_datum_t der;
+	int ret = gnutls_x509_crt_get_extension_by_oid2(crt, EXTENDED_KEY_USAGE, 0, &der, NULL);
+
+	if (ret == GNUTLS_E_REQUESTED_DATA_NOT_AVAILABLE)
+		return refuse(why, "the certificate does not say that it is for TLS clients: it "
+				   "has no extended key usage, see --tls-purpose");
+	if (ret < 0)
+		return ret;
+	ret = gnutls_x509_key_purpose_init(&purposes);
+	if (ret < 0)
+		goto free_der;
+	ret = gnutls_x509_ext_import_key_purposes(&der, purposes, 0);
+	if (ret == 0 && !names_client(purposes))
+		ret = refuse(why, "the certificate does not say that it is for TLS clients: its "
+				  "extended key usage names other purposes, see --tls-purpose");
+	gnutls_x509_key_purpose_deinit(purposes);
+free_der:
+	gnutls_free(der.data);
+	return ret;
+}
+
+static int
+peer_check(const gnutls_datum_t *der, bool any_purpose, const char **why)
 {
 	gnutls_x509_crt_t crt;
 	unsigned bits;
@@ -217,19 +265,23 @@ peer_check(const gnutls_datum_t *der)
 		return ret;
 	ret = gnutls_x509_crt_import(crt, der, GNUTLS_X509_FMT_DER);
 	if (ret == 0 && (key_is_weak(crt, &bits) || signature_is_weak(crt)))
-		ret = GNUTLS_E_INSUFFICIENT_SECURITY;
+		ret = refuse(why, "a certificate has a key or a signature of an insecure algorithm");
+	if (ret == 0 && !any_purpose)
+		ret = purpose_check(crt, why);
 	gnutls_x509_crt_deinit(crt);
 	return ret;
 }
 
 int
-tls_certs_check_peer(gnutls_session_t session)
+tls_certs_check_peer(gnutls_session_t session, bool any_purpose, const char **why)
 {
 	unsigned n = 0;
 	const gnutls_datum_t *chain = gnutls_certificate_get_peers(session, &n);
 	int ret = 0;
 
+	*why = NULL;
+	/* Those of the CAs in between need not say what theirs is for. */
 	for (unsigned i = 0; i < n && ret == 0; i++)
-		ret = peer_check(&chain[i]);
+		ret = peer_check(&chain[i], any_purpose || i > 0, why);
 	return ret;
 }

@@ -3,7 +3,8 @@
  * tls_cert.h - what is looked at in certificates besides what GnuTLS verifies.
  *
  * Threads: any.
- * Source: NIST SP 800-57 part 1, 112 bits of security; RFC 9155 (SHA-1).
+ * Source: NIST SP 800-57 part 1, 112 bits of security; RFC 9155 (SHA-1); RFC 5280,
+ * 4.2.1.12 (extended key usage).
  */
 #ifndef SERVER_TLS_CERT_H
 #define SERVER_TLS_CERT_H
@@ -37,10 +38,12 @@ int tls_certs_check_own(const struct tls_certs *certs, time_t now, struct err *e
 int tls_certs_check_trusted(const struct tls_certs *certs, struct err *err);
 
 /*
- * A client's chain: each is strong enough, whatever --tls-priority says. 0, or the
- * GnuTLS error to end the handshake with.
+ * A client's chain: each is strong enough, whatever --tls-priority says; and, unless
+ * ANY_PURPOSE, the client's own says that it is for TLS clients. 0, or the GnuTLS error
+ * to end the handshake with. That is GNUTLS_E_CERTIFICATE_VERIFICATION_ERROR, as for
+ * what GnuTLS finds, when it is refused: WHY is set to a constant, else to NULL.
  */
-int tls_certs_check_peer(struct gnutls_session_int *session);
+int tls_certs_check_peer(struct gnutls_session_int *session, bool any_purpose, const char **why);
 
 struct tls_expiries;
 

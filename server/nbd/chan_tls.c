@@ -302,13 +302,18 @@ chan_tls_bye(struct chan_tls *tls)
 
 /* --- What is said of it ----------------------------------------------------------- */
 
-/* A certificate's faults, in GnuTLS's words. */
+/* A certificate's faults: ours, which may have come before GnuTLS looked, or GnuTLS's. */
 static void
 explain_certificate(struct chan_tls *tls)
 {
 	unsigned status = gnutls_session_get_verify_cert_status(tls->session);
+	const char *refusal = tls_refusal(tls->session);
 	gnutls_datum_t words;
 
+	if (refusal) {
+		snprintf(tls->text, sizeof(tls->text), "%s", refusal);
+		return;
+	}
 	if (gnutls_certificate_verification_status_print(status, GNUTLS_CRT_X509, &words, 0) < 0)
 		return;
 	snprintf(tls->text, sizeof(tls->text), "%s", (const char *)words.data);

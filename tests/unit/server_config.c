@@ -246,8 +246,8 @@ START_TEST(usage_names_every_option)
 		"--block-size-policy", "--sparse-reads", "--user", "--group", "--sandbox",
 		"--selinux-label", "--access ", "--allow ", "--deny ", "--tls ",
 		"--tls-certificates", "--tls-ca", "--tls-crl", "--tls-cert,", "--tls-key",
-		"--tls-verify-peer", "--tls-psk", "--tls-priority", "--verbose", "--version",
-		"--help",
+		"--tls-verify-peer", "--tls-purpose", "--tls-psk", "--tls-priority", "--verbose",
+		"--version", "--help",
 	};
 	unsigned found = 0;
 
@@ -397,6 +397,7 @@ START_TEST(words_and_modes)
 	bad("--detect-zeroes=maybe /disk", "--detect-zeroes", "maybe", "off", "unmap");
 	bad("--on-error=ignore /disk", "--on-error", "ignore", "report", "stop");
 	bad("--block-size-policy=maybe /disk", "--block-size-policy", "maybe", "rmw", "strict");
+	bad("--tls-purpose=any /disk", "--tls-purpose", "any", "required", "optional");
 	bad("--sparse-reads=maybe /disk", "--sparse-reads", "maybe", "status", "zeroes", "off");
 	bad("--socket-mode=rw /disk", "--socket-mode", "rw", "octal");
 	bad("--socket-mode=8 /disk", "--socket-mode", "8", "octal");

@@ -26,6 +26,14 @@ def certtool(*args, template=""):
     command = ["certtool", *args]
     if template:
         command += ["--template", path]
+    run_tool(command)
+
+
+def openssl(*args):
+    run_tool(["openssl", *args])
+
+
+def run_tool(command):
     run = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                          check=False)
     assert run.returncode == 0, f"{' '.join(command)}:\n{run.stdout}"
@@ -34,19 +42,34 @@ def certtool(*args, template=""):
 class Pki:
     """One authority."""
 
-    def __init__(self, name="blkgate test CA", kind="ecdsa"):
+    def __init__(self, name="blkgate test CA", kind="ecdsa", by=None):
+        """Signed by another one, if there is one it is below."""
         self.name = name
         self.dir = path_for("ca")
         os.mkdir(self.dir)
         self.key, self.cert = self.at("ca-key.pem"), self.at("ca-cert.pem")
         self.serial = 100
         certtool("--generate-privkey", "--key-type", kind, "--outfile", self.key)
-        certtool("--generate-self-signed", "--load-privkey", self.key, "--outfile", self.cert,
-                 template=f'cn = "{name}"\nca\ncert_signing_key\ncrl_signing_key\nserial = 1\n'
-                          'expiration_days = 3650\n')
+        if by:
+            by.certify(self, self.cert)
+        else:
+            certtool("--generate-self-signed", "--load-privkey", self.key, "--outfile", self.cert,
+                     template=self.template(1))
 
     def at(self, name):
         return os.path.join(self.dir, name)
+
+    def template(self, serial):
+        return (f'cn = "{self.name}"\nca\ncert_signing_key\ncrl_signing_key\nserial = {serial}\n'
+                'expiration_days = 3650\n')
+
+    def certify(self, other, cert):
+        """A certificate for another authority, its name and its key, signed by this one."""
+        self.serial += 1
+        certtool("--generate-certificate", "--load-ca-certificate", self.cert,
+                 "--load-ca-privkey", self.key, "--load-privkey", other.key, "--outfile", cert,
+                 template=other.template(self.serial))
+        return cert
 
     def issue(self, to, who, template, digest="SHA256"):
         """WHO-cert.pem and WHO-key.pem into the directory, signed by this authority."""
@@ -66,6 +89,21 @@ class Pki:
         key = os.path.join(to, f"{who}-key.pem")
         certtool("--generate-privkey", "--key-type", kind, "--bits", str(bits), "--outfile", key)
         self.issue(to, who, template, digest)
+
+    def many_names(self, names, where=None):
+        """A client's certificate with so many of them; certtool takes no more than 128."""
+        where = self.client(where=where)
+        request, extensions = path_for("request"), path_for("extensions")
+        with open(extensions, "w", encoding="ascii") as f:
+            f.write("extendedKeyUsage = clientAuth\nsubjectAltName = @names\n[names]\n")
+            f.writelines(f"DNS.{i} = {name}\n" for i, name in enumerate(names))
+        self.serial += 1
+        openssl("req", "-new", "-key", os.path.join(where, "client-key.pem"), "-subj", "/CN=alice",
+                "-out", request)
+        openssl("x509", "-req", "-in", request, "-CA", self.cert, "-CAkey", self.key,
+                "-set_serial", str(self.serial), "-extfile", extensions,
+                "-out", os.path.join(where, "client-cert.pem"))
+        return where
 
     def directory(self):
         """A new one, with this authority's certificate."""

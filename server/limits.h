@@ -37,6 +37,7 @@
 #define LIMIT_TLS_MESSAGE_BYTES (64u << 10)
 #define LIMIT_OWN_CHAIN_BYTES (LIMIT_TLS_MESSAGE_BYTES / 2)
 #define LIMIT_PEER_CHAIN 8u
+#define LIMIT_PEER_CHAIN_BYTES (16u << 10)
 #define LIMIT_PEER_KEY_BITS 8192u
 /* A file of certificates, of a key, of users; and how many users. */
 #define LIMIT_CREDENTIAL_BYTES (1u << 20)

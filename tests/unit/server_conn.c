@@ -271,7 +271,8 @@ END_TEST
 static void
 start_with_tls(uint64_t handshake_ns)
 {
-	static const char line[] = "alice:000102030405060708090a0b0c0d0e0f\n";
+	static const char line[] = "alice:000102030405060708090a0b0c0d0e0f"
+				   "000102030405060708090a0b0c0d0e0f\n";
 	char path[] = "/tmp/blkgate-psk.XXXXXX";
 	int fd = mkstemp(path);
 	struct err err;

@@ -39,6 +39,7 @@
 #define LIMIT_PEER_CHAIN 8u
 #define LIMIT_PEER_CHAIN_BYTES (16u << 10)
 #define LIMIT_PEER_KEY_BITS 8192u
+#define LIMIT_PEER_EXPONENT_BYTES 8u
 /* A file of certificates, of a key, of users; and how many users. */
 #define LIMIT_CREDENTIAL_BYTES (1u << 20)
 #define LIMIT_PSK_USERS 4096u

@@ -89,17 +89,19 @@ tls_init(struct err *err)
 	unsetenv("SSLKEYLOGFILE");
 	/* Other versions know other ones. */
 	while (*at) {
-		char name[128];
-		size_t len = strcspn(*at, "=");
+		char name[128], *entry = *at;
+		size_t len = strcspn(entry, "=");
 
-		if (strncmp(*at, "GNUTLS_", 7) != 0 || len >= sizeof(name)) {
+		if (strncmp(entry, "GNUTLS_", 7) != 0 || len >= sizeof(name)) {
 			at++;
 			continue;
 		}
-		memcpy(name, *at, len);
+		memcpy(name, entry, len);
 		name[len] = '\0';
-		if (unsetenv(name) < 0)
-			at++; /* UNTESTED: it has a name */
+		unsetenv(name);
+		/* It is still there if it is a name without a value. */
+		if (*at == entry)
+			at++;
 	}
 	ret = gnutls_global_init();
 	if (ret < 0)

@@ -3,6 +3,7 @@
 #include "tls_cert.h"
 
 #include <errno.h>
+#include <gnutls/abstract.h>
 #include <gnutls/gnutls.h>
 #include <gnutls/x509-ext.h>
 #include <gnutls/x509.h>
@@ -254,18 +255,64 @@ free_der:
 	return ret;
 }
 
-static int
-peer_check(const gnutls_datum_t *der, bool any_purpose, const char **why)
+/* Bytes of a number, without zeroes before it. */
+static size_t
+number_bytes(const gnutls_datum_t *n)
 {
-	gnutls_x509_crt_t crt;
-	unsigned bits;
-	int ret = gnutls_x509_crt_init(&crt);
+	size_t zeroes = 0;
 
+	while (zeroes < n->size && n->data[zeroes] == 0)
+		zeroes++;
+	return n->size - zeroes;
+}
+
+/*
+ * In TLS 1.3 the client's signature is verified before its chain, so with a key that
+ * nobody has vouched for, and the time and the stack that it takes are those of the
+ * modulus and of the exponent: seconds, and more stack than a coroutine has.
+ */
+static int
+size_check_peer(gnutls_x509_crt_t crt, unsigned bits, const char **why)
+{
+	int algorithm = gnutls_x509_crt_get_pk_algorithm(crt, NULL);
+	gnutls_datum_t n = { 0 }, e = { 0 };
+	gnutls_pubkey_t key;
+	int ret;
+
+	if (bits > LIMIT_PEER_KEY_BITS)
+		return refuse(why, "a certificate has a key that is too large");
+	if (algorithm != GNUTLS_PK_RSA && algorithm != GNUTLS_PK_RSA_PSS)
+		return 0;
+	ret = gnutls_pubkey_init(&key);
 	if (ret < 0)
 		return ret;
-	ret = gnutls_x509_crt_import(crt, der, GNUTLS_X509_FMT_DER);
+	ret = gnutls_pubkey_import_x509(key, crt, 0);
+	if (ret == 0)
+		ret = gnutls_pubkey_export_rsa_raw(key, &n, &e);
+	if (ret == 0 && number_bytes(&e) > LIMIT_PEER_EXPONENT_BYTES)
+		ret = refuse(why, "a certificate has an RSA key whose exponent is too large");
+	gnutls_free(n.data);
+	gnutls_free(e.data);
+	gnutls_pubkey_deinit(key);
+	return ret;
+}
+
+int
+tls_cert_check_peer(const void *der, size_t len, bool any_purpose, const char **why)
+{
+	const gnutls_datum_t d = { (unsigned char *)(uintptr_t)der, (unsigned)len };
+	gnutls_x509_crt_t crt;
+	unsigned bits = 0;
+	int ret = gnutls_x509_crt_init(&crt);
+
+	*why = NULL;
+	if (ret < 0)
+		return ret;
+	ret = gnutls_x509_crt_import(crt, &d, GNUTLS_X509_FMT_DER);
 	if (ret == 0 && (key_is_weak(crt, &bits) || signature_is_weak(crt)))
 		ret = refuse(why, "a certificate has a key or a signature of an insecure algorithm");
+	if (ret == 0)
+		ret = size_check_peer(crt, bits, why);
 	if (ret == 0 && !any_purpose)
 		ret = purpose_check(crt, why);
 	gnutls_x509_crt_deinit(crt);
@@ -282,6 +329,6 @@ tls_certs_check_peer(gnutls_session_t session, bool any_purpose, const char **wh
 	*why = NULL;
 	/* Those of the CAs in between need not say what theirs is for. */
 	for (unsigned i = 0; i < n && ret == 0; i++)
-		ret = peer_check(&chain[i], any_purpose || i > 0, why);
+		ret = tls_cert_check_peer(chain[i].data, chain[i].size, any_purpose || i > 0, why);
 	return ret;
 }

@@ -38,6 +38,14 @@ int tls_certs_check_own(const struct tls_certs *certs, time_t now, struct err *e
 int tls_certs_check_trusted(const struct tls_certs *certs, struct err *err);
 
 /*
+ * One certificate of a client's, LEN bytes of DER: strong enough, whatever
+ * --tls-priority says, with a key that does not take long, and for TLS clients unless
+ * ANY_PURPOSE. 0, or the GnuTLS error to end the handshake with; then WHY is the
+ * reason, if it is one of ours.
+ */
+int tls_cert_check_peer(const void *der, size_t len, bool any_purpose, const char **why);
+
+/*
  * A client's chain: each is strong enough, whatever --tls-priority says; and, unless
  * ANY_PURPOSE, the client's own says that it is for TLS clients. 0, or the GnuTLS error
  * to end the handshake with. That is GNUTLS_E_CERTIFICATE_VERIFICATION_ERROR, as for

@@ -15,12 +15,12 @@ struct user {
 	uint32_t id;
 };
 
-/* The process's, like the database. No more of them than rules at the start. */
+/* The process's, like the database, and no more of them than that has. */
 static struct user *users;
 static unsigned nusers;
 static bool frozen;
 
-static const struct user *
+static struct user *
 known(enum users_kind kind, const char *name)
 {
 	for (unsigned i = 0; i < nusers; i++)
@@ -66,18 +66,19 @@ database_find(enum users_kind kind, const char *name, uint32_t *id)
 int
 users_find(enum users_kind kind, const char *name, uint32_t *id)
 {
-	const struct user *user = known(kind, name);
+	struct user *user = known(kind, name);
 	uint32_t n;
 	int ret;
 
-	if (user) {
-		*id = user->id;
-		return 0;
+	if (frozen) {
+		if (user)
+			*id = user->id;
+		return user ? 0 : -EPERM;
 	}
-	if (frozen)
-		return -EPERM;
 	ret = database_find(kind, name, &n);
-	if (ret == 0)
+	if (ret == 0 && user)
+		user->id = n;
+	else if (ret == 0)
 		ret = remember(kind, name, n);
 	if (ret == 0)
 		*id = n;

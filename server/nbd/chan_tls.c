@@ -339,9 +339,12 @@ chan_tls_text(struct chan_tls *tls)
 			 gnutls_cipher_get_name(gnutls_cipher_get(s)));
 	else
 		snprintf(tls->text, sizeof(tls->text), "%s", gnutls_strerror(tls->error));
-	if (tls->error == GNUTLS_E_FATAL_ALERT_RECEIVED)
-		snprintf(tls->text, sizeof(tls->text), "the client says: %s",
-			 gnutls_alert_get_name(gnutls_alert_get(s)));
+	if (tls->error == GNUTLS_E_FATAL_ALERT_RECEIVED) {
+		const char *name = gnutls_alert_get_name(gnutls_alert_get(s));
+
+		snprintf(tls->text, sizeof(tls->text), "the client says: %s (%d)",
+			 name ? name : "unknown alert", (int)gnutls_alert_get(s));
+	}
 	if (tls->error == GNUTLS_E_CERTIFICATE_VERIFICATION_ERROR)
 		explain_certificate(tls);
 	return tls->text;

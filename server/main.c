@@ -812,6 +812,7 @@ serve(struct server *s, struct err *err)
 			server_free(s);
 		return 1;
 	}
+	loop_assert();
 	warn_of_expiry(s);
 	announce(s);
 	loop_run(s->loop);

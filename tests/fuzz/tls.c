@@ -279,13 +279,14 @@ run(unsigned flags, size_t piece, size_t want)
 static void
 init(void)
 {
-	static const char line[] = "alice:000102030405060708090a0b0c0d0e0f\n";
-	const gnutls_datum_t key = { (unsigned char *)"000102030405060708090a0b0c0d0e0f", 32 };
+	static const char hex[] = "000102030405060708090a0b0c0d0e0f"
+				  "101112131415161718191a1b1c1d1e1f";
+	const gnutls_datum_t key = { (unsigned char *)hex, sizeof(hex) - 1 };
 	char path[] = "/tmp/blkgate-psk.XXXXXX";
 	int fd = mkstemp(path);
 	struct err err;
 
-	check(write(fd, line, strlen(line)) == (ssize_t)strlen(line), path);
+	check(dprintf(fd, "alice:%s\n", hex) > 0, path);
 	close(fd);
 	check(tls_init(&err) == 0, err.text);
 	check(tls_load(&credentials, &(struct tls_files){ .psk = path }, &err) == 0, err.text);

@@ -17,6 +17,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "server/access_dn.h"
 #include "server/log.h"
 #include "server/users.h"
 
@@ -351,68 +352,17 @@ fingerprint_parse(struct parser *p, const struct word *w, const char *value,
 	return 0;
 }
 
-/* The type of an attribute: a name or numbers with dots. */
-static const char *
-dn_type(const char *at)
-{
-	const char *start = at;
-
-	while ((*at >= '0' && *at <= '9') || (*at >= 'a' && *at <= 'z') ||
-	       (*at >= 'A' && *at <= 'Z') || *at == '-' || *at == '.')
-		at++;
-	return at > start && *at == '=' ? at + 1 : NULL;
-}
-
-/* Its value: up to an unescaped separator or the end; NULL when it is none. */
-static const char *
-dn_value(const char *at)
-{
-	const char *start = at;
-	bool blank = *at == ' ';
-
-	if (blank)
-		return NULL;
-	for (; *at && !strchr(",+", *at); at++) {
-		if (strchr("\";<>", *at))
-			return NULL;
-		blank = *at == ' ';
-		if (*at != '\\')
-			continue;
-		if (hex_digit(at[1]) >= 0 && hex_digit(at[2]) >= 0)
-			at += 2;
-		else if (at[1] && strchr(" \"#+,;<=>\\", at[1]))
-			at++;
-		else
-			return NULL;
-	}
-	return blank || at == start ? NULL : at;
-}
-
-/*
- * A certificate's name is never written otherwise, so that anything else would
- * not fit and nobody would learn why: RFC 4514, section 2.
- */
-static bool
-dn_is_canonical(const char *at)
-{
-	while ((at = dn_type(at)) && (at = dn_value(at))) {
-		if (!*at)
-			return true;
-		at++;
-	}
-	return false;
-}
-
 static int
 text_parse(struct parser *p, const struct word *w, char *value, struct access_subject *s)
 {
+	char why[ACCESS_DN_WHY_MAX];
+
 	if (!*value)
 		return bad_word(p, w, "must have something behind it");
-	if (s->kind == SUBJECT_DN && !dn_is_canonical(value))
-		return bad_word(p, w, "must be a name as RFC 4514 writes it, such as "
-				      "'CN=alice,O=Example': TYPE=VALUE, separated by commas "
-				      "without blanks, special characters with a backslash before "
-				      "them");
+	if (s->kind == SUBJECT_DN && !access_dn_is_canonical(value, why))
+		return bad(p, w->column, "%s: no certificate's name is written so: %s, as in "
+					 "'CN=alice,O=Example\\, Inc.'",
+			   log_quote(p->quoted, w->text, w->len), why);
 	s->text = (struct access_text){ .data = value, .len = strlen(value) };
 	return 0;
 }

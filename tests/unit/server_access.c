@@ -328,13 +328,29 @@ END_TEST
 START_TEST(names_that_no_certificate_has)
 {
 	static const char *const good_ones[] = {
-		"CN=a", "CN=a,O=b,C=DE", "1.2.840.113549.1.9.1=#0C0161", "CN=a+UID=1,O=x",
-		"CN=a\\,b", "CN=a\\2Cb", "CN=\\ a\\ ", "CN=a b", "CN=\\#a", "CN=a\\\\", "CN=x=y",
+		"CN=a", "CN=a,O=b,C=DE", "1.2.3.4=#0c0161", "CN=a+UID=1,O=x", "EMAIL=a@b,DC=x",
+		"CN=a\\,b", "CN=\\ a\\ ", "CN=\\ ", "CN=a b", "CN=a  b", "CN=\\#a", "CN=a#b",
+		"CN=a\\\\", "CN=x=y", "CN=#0c03610062", "CN=a\\<b\\>\\;\\\"\\+", "serialNumber=1",
 	};
-	static const char *const bad_ones[] = {
-		"", "alice", "CN=", "=a", "CN=a,", "CN=a,,O=b", "CN=a, O=b", "CN=a ,O=b", "CN=a ",
-		"CN= a", "CN=a;O=b", "CN=a\\", "CN=a\\x", "CN=<a>", "/CN=a", "C N=a", "CN=a\"b",
-		",CN=a",
+	/* Each with a word of why. */
+	static const char *const bad_ones[][2] = {
+		{ "", "behind it" }, { "alice", "TYPE=VALUE" }, { "CN=", "at least one" },
+		{ "=a", "TYPE=VALUE" }, { "CN=a,", "TYPE=VALUE" }, { "CN=a,,O=b", "TYPE=VALUE" },
+		{ "CN=a, O=b", "TYPE=VALUE" }, { "CN=a ,O=b", "a blank at" },
+		{ "CN=a ", "a blank at" }, { "CN= a", "a blank at" },
+		{ "CN=a;O=b", "`;' has a backslash" }, { "CN=a\\", "a backslash stands" },
+		{ "CN=a\\x", "a backslash stands" }, { "CN=<a>", "`<' has a backslash" },
+		{ "/CN=a", "no type /CN" }, { "C N=a", "TYPE=VALUE" },
+		{ "CN=a\"b", "`\"' has a backslash" }, { ",CN=a", "TYPE=VALUE" },
+		/* What other programs print. */
+		{ "CN=a\\2Cb", "a backslash stands" }, { "CN=a\\=b", "a backslash stands" },
+		{ "CN=a\\#b", "a backslash stands" }, { "CN=a\\ b", "a backslash stands" },
+		{ "cn=a", "the type cn is written CN" }, { "email=a", "is written EMAIL" },
+		{ "emailAddress=a", "no type emailAddress" }, { "S=a", "no type S" },
+		{ "2.5.4.3=#0c0161", "the type 2.5.4.3 is written CN" },
+		{ "1.2.3.4=a", "is `#' and the bytes" }, { "1.2.3.4=#0C0161", "in lower case" },
+		{ "CN=#0c016", "in lower case" }, { "CN=#", "in lower case" },
+		{ "1=#00", "or a number such as" }, { "1.2.=#00", "or a number such as" },
 	};
 	char text[120];
 
@@ -343,8 +359,8 @@ START_TEST(names_that_no_certificate_has)
 		good(load_allow(text));
 	}
 	for (size_t i = 0; i < ARRAY_SIZE(bad_ones); i++) {
-		snprintf(text, sizeof(text), "read dn='%s' on a", bad_ones[i]);
-		bad(load_allow(text), *bad_ones[i] ? "as RFC 4514 writes it" : "behind it");
+		snprintf(text, sizeof(text), "none dn='%s' on a", bad_ones[i][0]);
+		bad(load_allow(text), bad_ones[i][1]);
 	}
 }
 END_TEST

@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * access_dn.h - the one way in which a certificate's name is written.
+ *
+ * A rule's name is compared with what GnuTLS prints, byte by byte. One that GnuTLS
+ * never prints would fit nobody, and a rule with `none` would keep nobody out.
+ *
+ * Threads: any.
+ * Source: RFC 4514, section 2, which leaves a choice; gnutls_x509_crt_get_dn3(3), which
+ * has made it.
+ */
+#ifndef SERVER_ACCESS_DN_H
+#define SERVER_ACCESS_DN_H
+
+#include <stdbool.h>
+
+#define ACCESS_DN_WHY_MAX 160
+
+/* Whether a certificate's name can look so; if not, WHY says what is wrong with it. */
+bool access_dn_is_canonical(const char *dn, char why[ACCESS_DN_WHY_MAX]);
+
+#endif

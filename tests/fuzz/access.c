@@ -13,6 +13,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "lib/check.h"
 #include "server/access.h"
 #include "server/limits.h"
 
@@ -22,15 +23,6 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static const char *const names[EXPORTS] = { "a", "b", "", "*", "two words", "on" };
-
-static void
-check(bool ok, const char *what)
-{
-	if (ok)
-		return;
-	fprintf(stderr, "%s\n", what);
-	abort();
-}
 
 static struct access_text
 text_of(char *data)

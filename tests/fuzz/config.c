@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lib/check.h"
 #include "server/config.h"
 #include "server/limits.h"
 #include "server/nbd/proto.h"
@@ -16,15 +17,6 @@
 #define ARGS_MAX 64
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void
-check(bool ok, const char *what)
-{
-	if (ok)
-		return;
-	fprintf(stderr, "%s\n", what);
-	abort();
-}
 
 /* Each is 0 or a size; those that are not 0 are in order. */
 static void

@@ -23,6 +23,7 @@
 
 #include "base/endian.h"
 #include "base/range.h"
+#include "lib/check.h"
 #include "server/nbd/chan_tls.h"
 #include "server/tls.h"
 
@@ -52,15 +53,6 @@ static size_t edits_len;
 static size_t sent;  /* bytes of the client's stream, before its edits */
 static bool changed; /* an edit has been made */
 static bool cut;     /* nothing comes any more */
-
-static void
-check(bool ok, const char *what)
-{
-	if (ok)
-		return;
-	fprintf(stderr, "%s\n", what);
-	abort();
-}
 
 /* --- The way ------------------------------------------------------------------ */
 

@@ -13,9 +13,9 @@
 
 #include "server/nbd/chan_tls.h"
 #include "server/tls.h"
+#include "tests/lib/unit_tls.h"
 
 #define BYTES (300u << 10)
-#define KEY "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f"
 
 static struct tls *credentials;
 static struct chan_tls *server;
@@ -84,17 +84,7 @@ give_input(void)
 static void
 setup(void)
 {
-	static const char line[] = "alice:" KEY "\n";
-	char path[] = "/tmp/blkgate-psk.XXXXXX";
-	int fd = mkstemp(path);
-	struct err err;
-
-	ck_assert_int_eq(write(fd, line, strlen(line)), (ssize_t)strlen(line));
-	close(fd);
-	ck_assert_int_eq(tls_init(&err), 0);
-	ck_assert_msg(tls_load(&credentials, &(struct tls_files){ .psk = path }, &err) == 0, "%s",
-		      err.text);
-	unlink(path);
+	credentials = unit_tls_load();
 	ck_assert_int_eq(chan_tls_new(&server, credentials), 0);
 	to_server_len = to_client_begin = to_client_end = 0;
 }
@@ -112,7 +102,7 @@ teardown(void)
 static void
 handshake(const char *priority, size_t record)
 {
-	const gnutls_datum_t key = { (unsigned char *)KEY, 64 };
+	const gnutls_datum_t key = { (unsigned char *)UNIT_TLS_KEY, 64 };
 	int theirs = GNUTLS_E_AGAIN, ours = -EAGAIN;
 
 	ck_assert_int_eq(gnutls_init(&client, GNUTLS_CLIENT | GNUTLS_NONBLOCK), 0);

@@ -16,6 +16,7 @@
 #include "server/log.h"
 #include "tests/lib/unit.h"
 #include "tests/lib/unit_loop.h"
+#include "tests/lib/unit_tls.h"
 
 #define PAYLOAD_BYTES LIMIT_PAYLOAD_WORKER_MIN
 #define YEAR (365 * 24 * 3600 * UNIT_SECOND)
@@ -271,20 +272,9 @@ END_TEST
 static void
 start_with_tls(uint64_t handshake_ns)
 {
-	static const char line[] = "alice:000102030405060708090a0b0c0d0e0f"
-				   "000102030405060708090a0b0c0d0e0f\n";
-	char path[] = "/tmp/blkgate-psk.XXXXXX";
-	int fd = mkstemp(path);
-	struct err err;
-
-	ck_assert_int_eq(write(fd, line, strlen(line)), (ssize_t)strlen(line));
-	close(fd);
-	ck_assert_int_eq(tls_init(&err), 0);
 	gate = calloc(1, sizeof(*gate));
 	gate->refs = 1;
-	ck_assert_msg(tls_load(&gate->tls, &(struct tls_files){ .psk = path }, &err) == 0, "%s",
-		      err.text);
-	unlink(path);
+	gate->tls = unit_tls_load();
 	start(handshake_ns);
 }
 

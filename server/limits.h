@@ -43,9 +43,12 @@
 /* A file of certificates, of a key, of users; and how many users. */
 #define LIMIT_CREDENTIAL_BYTES (1u << 20)
 #define LIMIT_PSK_USERS 4096u
-/* Encrypted bytes that one receive may take, and that one send may have. */
+/*
+ * Encrypted bytes that one receive may take, and that one send may have: five records,
+ * since 16 replies of 4 KiB are a little more than four.
+ */
 #define LIMIT_TLS_RECEIVE (32u << 10)
-#define LIMIT_TLS_SEND (68u << 10)
+#define LIMIT_TLS_SEND (84u << 10)
 
 /* --- Transmission ----------------------------------------------------------- */
 

@@ -8,7 +8,8 @@
 #                 [-f FILTER] [-S 'SERVER...'] [-B OTHERBUILD] [-a 'BLKGATE OPTION...']
 #
 #   -q  quick: 2 rounds of 0.4 s
-#   -t  over TLS, with certificates on both sides; the table tells what was agreed on
+#   -t  over TLS, and TCP on the loopback interface, as that is what TLS is for; with
+#       certificates on both sides; the table tells what was agreed on
 #   -C  with -t: what the client offers, as GnuTLS has it (TLS 1.3 with AES-256-GCM and
 #       P-256 alone, so that it is the same for all servers)
 #   -r  rounds (5); every round runs all servers, odd ones forwards, even ones
@@ -20,7 +21,7 @@
 #   -B  blkgate of another build, as one more server "other": before and after
 #   -a  more options for blkgate
 #
-# Everything goes over Unix sockets. Not a test: nothing passes or fails.
+# Without -t everything goes over Unix sockets. Not a test: nothing passes or fails.
 
 set -u
 
@@ -124,40 +125,52 @@ value()
 	printf '%s\n' "$2" | tr ' ' '\n' | sed -n "s/^$1=//p"
 }
 
-# start SERVER: in the background; sets $pid. Fails if it does not listen. What TLS came to
-# is in $work/SERVER.tls.
+# Below what the kernel gives to clients; each server takes the next one.
+port=$((20000 + $$ % 10000))
+
+# start SERVER: in the background; sets $pid. Fails if it does not serve. How nbdload gets
+# there is in $work/SERVER.where, what TLS came to in $work/SERVER.tls.
 start()
 {
 	sock=$work/$1.sock
+	if [ -n "$tls" ]; then
+		port=$((port + 1))
+		blkgate_where="--bind 127.0.0.1 --port $port"
+		nbdkit_where="-i 127.0.0.1 -p $port"
+		qemu_where="-b 127.0.0.1 -p $port"
+		where="-H 127.0.0.1 -P $port"
+	else
+		blkgate_where="--socket $sock"
+		nbdkit_where="-U $sock"
+		qemu_where="-k $sock"
+		where="-u $sock"
+	fi
+	echo "$where" >"$work/$1.where"
+	# shellcheck disable=SC2086  # lists of options
 	case $1 in
 	blkgate)
-		# shellcheck disable=SC2086  # a list of options
-		"$build/blkgate" --workers 2 --socket "$sock" $blkgate_tls $blkgate_args "$disk" ;;
+		"$build/blkgate" --workers 2 $blkgate_where $blkgate_tls $blkgate_args "$disk" ;;
 	other)
-		# shellcheck disable=SC2086  # a list of options
-		"$other/blkgate" --workers 2 --socket "$sock" $blkgate_tls $blkgate_args "$disk" ;;
+		"$other/blkgate" --workers 2 $blkgate_where $blkgate_tls $blkgate_args "$disk" ;;
 	nbdkit)
-		# shellcheck disable=SC2086  # a list of options
-		nbdkit -f -U "$sock" $nbdkit_tls file "$disk" ;;
+		nbdkit -f $nbdkit_where $nbdkit_tls file "$disk" ;;
 	qemu-threads)
-		# shellcheck disable=SC2086  # a list of options
-		qemu-nbd -f raw -k "$sock" -e 8 -t --cache=writeback --aio=threads $qemu_tls \
+		qemu-nbd -f raw $qemu_where -e 8 -t --cache=writeback --aio=threads $qemu_tls \
 			"$disk" ;;
 	qemu-uring)
-		# shellcheck disable=SC2086  # a list of options
-		qemu-nbd -f raw -k "$sock" -e 8 -t --cache=writeback --aio=io_uring $qemu_tls \
+		qemu-nbd -f raw $qemu_where -e 8 -t --cache=writeback --aio=io_uring $qemu_tls \
 			"$disk" ;;
 	*)	echo "bench.sh: no server '$1'" >&2; exit 2 ;;
 	esac >"$work/$1.log" 2>&1 &
 	pid=$!
 	tries=100
-	while [ ! -S "$sock" ] && [ $tries -gt 0 ] && kill -0 $pid 2>/dev/null; do
-		sleep 0.05
+	# shellcheck disable=SC2086  # lists of options
+	until line=$("$nbdload" $where $nbdload_tls -n 1 -w 0 2>>"$work/$1.log"); do
 		tries=$((tries - 1))
+		[ $tries -gt 0 ] && kill -0 $pid 2>/dev/null || return 1
+		sleep 0.05
 	done
-	# shellcheck disable=SC2086  # a list of options
-	[ -S "$sock" ] && line=$("$nbdload" -u "$sock" $nbdload_tls -n 1 -w 0) &&
-		value tls "$line" >"$work/$1.tls"
+	value tls "$line" >"$work/$1.tls"
 }
 
 # blkgate alone: how soon it listens, and what it weighs when idle.
@@ -218,8 +231,8 @@ while [ "$round" -le "$rounds" ]; do
 		esac
 		for server in $order; do
 			eval "target=\$pid_$(echo "$server" | tr - _)"
-			# shellcheck disable=SC2086,SC2154  # options; set by eval
-			line=$("$nbdload" -u "$work/$server.sock" -p "$target" -s "$seconds" \
+			# shellcheck disable=SC2046,SC2086,SC2154  # options; set by eval
+			line=$("$nbdload" $(cat "$work/$server.where") -p "$target" -s "$seconds" \
 				-w "$warmup" -S "$round" $nbdload_tls $args) || continue
 			echo "$name $server $(value ops_per_s "$line")" \
 				"$(value cpu_us_per_op "$line")" \

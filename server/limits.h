@@ -40,9 +40,10 @@
 #define LIMIT_PEER_CHAIN_BYTES (16u << 10)
 #define LIMIT_PEER_KEY_BITS 8192u
 #define LIMIT_PEER_EXPONENT_BYTES 8u
-/* A file of certificates, of a key, of users; and how many users. */
+/* A file of certificates or of a key; one of users, and how many. */
 #define LIMIT_CREDENTIAL_BYTES (1u << 20)
-#define LIMIT_PSK_USERS 4096u
+#define LIMIT_PSK_BYTES (32u << 20)
+#define LIMIT_PSK_USERS (128u << 10)
 /*
  * Encrypted bytes that one receive may take, and that one send may have: five records,
  * since 16 replies of 4 KiB are a little more than four.

@@ -150,13 +150,14 @@ text_find(struct text *text, const struct tls_files *files, const char *given, c
 }
 
 static int
-text_check(const char *path, const struct stat *st, bool secret, struct err *err)
+text_check(const char *path, const struct stat *st, bool secret, unsigned max_bytes,
+	   struct err *err)
 {
 	if (!S_ISREG(st->st_mode))
 		return err_set(err, -EINVAL, "%s: must be a regular file", path);
-	if (st->st_size > LIMIT_CREDENTIAL_BYTES)
+	if (st->st_size > max_bytes)
 		return err_set(err, -EFBIG, "%s: has %lld bytes, but %u is the limit", path,
-			       (long long)st->st_size, LIMIT_CREDENTIAL_BYTES);
+			       (long long)st->st_size, max_bytes);
 	if (secret && st->st_mode & 0037)
 		return err_set(err, -EACCES,
 			       "%s: has mode %04o, others than its owner and a group that reads "
@@ -166,7 +167,7 @@ text_check(const char *path, const struct stat *st, bool secret, struct err *err
 }
 
 static int
-text_read(struct text *text, bool secret, struct err *err)
+text_read(struct text *text, bool secret, unsigned max_bytes, struct err *err)
 {
 	int fd = open(text->path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK), ret;
 	struct stat st;
@@ -174,7 +175,7 @@ text_read(struct text *text, bool secret, struct err *err)
 	if (fd < 0)
 		return err_set(err, -errno, "%s: %s", text->path, strerror(errno));
 	ret = fstat(fd, &st) < 0 ? err_set(err, -errno, "%s: %s", text->path, strerror(errno)) :
-				   text_check(text->path, &st, secret, err);
+				   text_check(text->path, &st, secret, max_bytes, err);
 	if (ret < 0)
 		goto close;
 	text->len = (size_t)st.st_size;
@@ -259,7 +260,8 @@ identity_load(struct tls *tls, const struct tls_files *files, struct err *err)
 						    "and --tls-key=FILE");
 		goto release;
 	}
-	if ((ret = text_read(&cert, false, err)) < 0 || (ret = text_read(&key, true, err)) < 0)
+	if ((ret = text_read(&cert, false, LIMIT_CREDENTIAL_BYTES, err)) < 0 ||
+	    (ret = text_read(&key, true, LIMIT_CREDENTIAL_BYTES, err)) < 0)
 		goto release;
 	cert_datum = datum(&cert);
 	key_datum = datum(&key);
@@ -290,7 +292,7 @@ list_load(struct tls *tls, const struct tls_files *files, const char *given, con
 
 	if (ret < 0 || !text.path)
 		return ret;
-	ret = text_read(&text, false, err);
+	ret = text_read(&text, false, LIMIT_CREDENTIAL_BYTES, err);
 	if (ret == 0) {
 		d = datum(&text);
 		ret = set(tls->x509, &d, GNUTLS_X509_FMT_PEM);
@@ -341,23 +343,27 @@ x509_load(struct tls *tls, const struct tls_files *files, struct err *err)
 
 /*
  * GnuTLS asks for the key of a user. Who is not there has one that nobody knows, so
- * that this looks like a wrong key from outside.
+ * that this looks like a wrong key from outside; and it is drawn for whoever comes, so
+ * that it takes as long.
  */
 static int
 user_key(gnutls_session_t session, const gnutls_datum_t *user, gnutls_datum_t *key)
 {
 	const struct tls *tls = gnutls_session_get_ptr(session);
+	uint8_t drawn[TLS_PSK_KEY_MIN];
+	const struct tls_psk nobody = { .key = drawn, .key_len = sizeof(drawn) };
 	const struct tls_psk *psk = tls_psk_find(&tls->users, user->data, user->size);
-	size_t len = psk ? psk->key_len : 32;
 
-	key->data = gnutls_malloc(len);
+	if (!psk)
+		psk = &nobody;
+	if (gnutls_rnd(GNUTLS_RND_KEY, drawn, sizeof(drawn)) < 0)
+		return -1; /* UNTESTED: the kernel has no chance to give */
+	key->data = gnutls_malloc(psk->key_len);
 	if (!key->data)
 		return -1;
-	key->size = (unsigned)len;
-	if (psk)
-		memcpy(key->data, psk->key, len);
-	else if (gnutls_rnd(GNUTLS_RND_KEY, key->data, len) < 0)
-		return -1; /* UNTESTED: the kernel has no chance to give */
+	key->size = psk->key_len;
+	memcpy(key->data, psk->key, psk->key_len);
+	explicit_bzero(drawn, sizeof(drawn));
 	return 0;
 }
 
@@ -368,7 +374,7 @@ users_load(struct tls *tls, const struct tls_files *files, struct err *err)
 	int ret = text_find(&text, files, files->psk, NULL, err);
 
 	if (ret == 0)
-		ret = text_read(&text, true, err);
+		ret = text_read(&text, true, LIMIT_PSK_BYTES, err);
 	if (ret == 0) {
 		ret = tls_psk_parse(&tls->users, text.data, text.len, err);
 		if (ret < 0)

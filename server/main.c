@@ -315,21 +315,30 @@ reloads(const struct server *s)
 	return s->config.access.path || s->config.tls_mode != TLS_OFF;
 }
 
+/* A list that is just being replaced must not let somebody in. */
+static int
+revocations_check(const struct gate *old, const struct gate *new, struct err *err)
+{
+	const char *path = old->tls ? tls_revocations(old->tls) : NULL;
+
+	if (!path || tls_revocations(new->tls))
+		return 0;
+	return err_set(err, -ENOENT,
+		       "TLS: %s: the revocation list that was there is missing; to do without one "
+		       "start the server anew",
+		       path);
+}
+
 /* All of the new, or nothing of it. */
 static void loop_fn
 reload(struct server *s)
 {
 	static struct err err; /* of main alone */
-	struct gate *gate;
+	struct gate *gate = NULL;
 
-	if (gate_open(&gate, &s->config, &err) < 0) {
+	if (gate_open(&gate, &s->config, &err) < 0 ||
+	    revocations_check(s->gate.gate, gate, &err) < 0) {
 		log_error("cannot reload, what was in force stays so: %s", err.text);
-		return;
-	}
-	/* A list that is just being replaced must not let somebody in. */
-	if (s->gate.gate->tls && tls_revokes(s->gate.gate->tls) && !tls_revokes(gate->tls)) {
-		log_error("cannot reload, what was in force stays so: the revocation list that was "
-			  "there is missing; to do without one start the server anew");
 		gate_put(gate);
 		return;
 	}

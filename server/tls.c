@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <gnutls/abstract.h>
 #include <gnutls/crypto.h>
 #include <gnutls/gnutls.h>
 #include <gnutls/x509.h>
@@ -54,7 +55,8 @@ struct tls {
 	gnutls_priority_t priority;
 	bool verify_peer;
 	bool any_purpose;
-	bool has_crl;
+	char *crl;		  /* the file of revocation lists, or NULL */
+	struct tls_certs trusted; /* until there is nothing more to hold against them */
 	struct tls_expiries expiries;
 	struct tls_psk_list users;
 };
@@ -212,16 +214,15 @@ datum(const struct text *text)
 typedef int text_examine(struct tls *tls, const struct text *text, struct err *err);
 
 static int
-certs_examine(struct tls *tls, const struct text *text, bool own, struct err *err)
+own_examine(struct tls *tls, const struct text *text, struct err *err)
 {
 	struct tls_certs certs = { 0 };
 	int ret = tls_certs_parse(&certs, text->data, text->len, err);
 
 	if (ret == 0)
-		ret = own ? tls_certs_check_own(&certs, time(NULL), err) :
-			    tls_certs_check_trusted(&certs, err);
+		ret = tls_certs_check_own(&certs, time(NULL), err);
 	if (ret == 0)
-		ret = tls_certs_expiries(&certs, own, text->path, &tls->expiries, err);
+		ret = tls_certs_expiries(&certs, true, text->path, &tls->expiries, err);
 	tls_certs_release(&certs);
 	return ret < 0 ? err_prefix(err, "%s", text->path) : 0;
 }
@@ -229,15 +230,49 @@ certs_examine(struct tls *tls, const struct text *text, bool own, struct err *er
 static int
 trusted_examine(struct tls *tls, const struct text *text, struct err *err)
 {
-	return certs_examine(tls, text, false, err);
+	int ret = tls_certs_parse(&tls->trusted, text->data, text->len, err);
+
+	if (ret == 0)
+		ret = tls_certs_check_trusted(&tls->trusted, err);
+	if (ret == 0)
+		ret = tls_certs_expiries(&tls->trusted, false, text->path, &tls->expiries, err);
+	return ret < 0 ? err_prefix(err, "%s", text->path) : 0;
 }
 
 static int
 crls_examine(struct tls *tls, const struct text *text, struct err *err)
 {
-	int ret = tls_crls_expiries(text->data, text->len, text->path, &tls->expiries, err);
+	struct tls_crls crls = { 0 };
+	int ret = tls_crls_parse(&crls, text->data, text->len, err);
 
-	return ret < 0 ? err_prefix(err, "%s", text->path) : 0;
+	if (ret == 0)
+		ret = tls_crls_check(&crls, &tls->trusted, err);
+	if (ret == 0)
+		ret = tls_crls_expiries(&crls, text->path, &tls->expiries, err);
+	tls_crls_release(&crls);
+	if (ret < 0)
+		return err_prefix(err, "%s", text->path);
+	tls->crl = strdup(text->path);
+	return tls->crl ? 0 : err_set(err, -ENOMEM, "out of memory");
+}
+
+/* By itself, since of a certificate and a key GnuTLS does not say which is wrong. */
+static int
+key_examine(const struct text *text, struct err *err)
+{
+	const gnutls_datum_t d = datum(text);
+	gnutls_privkey_t key;
+	int ret = gnutls_privkey_init(&key);
+
+	if (ret < 0)
+		return err_set(err, -ENOMEM, "out of memory");
+	ret = gnutls_privkey_import_x509_raw(key, &d, GNUTLS_X509_FMT_PEM, NULL, 0);
+	gnutls_privkey_deinit(key);
+	if (ret == GNUTLS_E_REQUESTED_DATA_NOT_AVAILABLE)
+		return err_set(err, -EINVAL, "%s: there is no key in it", text->path);
+	if (ret == GNUTLS_E_DECRYPTION_FAILED)
+		return err_set(err, -EINVAL, "%s: the key must not need a password", text->path);
+	return ret < 0 ? err_set(err, -EINVAL, "%s: %s", text->path, gnutls_strerror(ret)) : 0;
 }
 
 /* The server's own certificate, with those up to the CA's, and its key. */
@@ -263,6 +298,8 @@ identity_load(struct tls *tls, const struct tls_files *files, struct err *err)
 	if ((ret = text_read(&cert, false, LIMIT_CREDENTIAL_BYTES, err)) < 0 ||
 	    (ret = text_read(&key, true, LIMIT_CREDENTIAL_BYTES, err)) < 0)
 		goto release;
+	if ((ret = own_examine(tls, &cert, err)) < 0 || (ret = key_examine(&key, err)) < 0)
+		goto release;
 	cert_datum = datum(&cert);
 	key_datum = datum(&key);
 	ret = gnutls_certificate_set_x509_key_mem2(tls->x509, &cert_datum, &key_datum,
@@ -270,8 +307,6 @@ identity_load(struct tls *tls, const struct tls_files *files, struct err *err)
 	if (ret < 0)
 		ret = err_set(err, -EINVAL, "%s, %s: %s", cert.path, key.path,
 			      gnutls_strerror(ret));
-	else
-		ret = certs_examine(tls, &cert, true, err);
 release:
 	text_release(&cert);
 	text_release(&key);
@@ -307,6 +342,19 @@ list_load(struct tls *tls, const struct tls_files *files, const char *given, con
 	return ret;
 }
 
+static int
+trusted_missing(const struct tls_files *files, struct err *err)
+{
+	if (files->dir)
+		return err_set(err, -ENOENT,
+			       "%s: there is no " CA_NAME " in it, and without the certificate of "
+			       "who signs clients' ones none of theirs is good",
+			       files->dir);
+	return err_set(err, -EINVAL,
+		       "--tls-verify-peer: needs the certificate of who signs clients' ones: "
+		       CA_NAME " in --tls-certificates, or --tls-ca=FILE");
+}
+
 /* Certificates of those who sign clients' ones, and what they have taken back. */
 static int
 trust_load(struct tls *tls, const struct tls_files *files, struct err *err)
@@ -315,14 +363,11 @@ trust_load(struct tls *tls, const struct tls_files *files, struct err *err)
 			    gnutls_certificate_set_x509_trust_mem, trusted_examine, err);
 
 	if (ret == 0 && tls->verify_peer)
-		return err_set(err, -EINVAL,
-			       "--tls-verify-peer: needs the certificate of who signs clients' "
-			       "ones: ca-cert.pem in --tls-certificates, or --tls-ca=FILE");
-	if (ret < 0)
-		return ret;
-	ret = list_load(tls, files, files->crl, CRL_NAME, gnutls_certificate_set_x509_crl_mem,
-			crls_examine, err);
-	tls->has_crl = ret > 0;
+		ret = trusted_missing(files, err);
+	if (ret >= 0)
+		ret = list_load(tls, files, files->crl, CRL_NAME,
+				gnutls_certificate_set_x509_crl_mem, crls_examine, err);
+	tls_certs_release(&tls->trusted);
 	return MIN(ret, 0);
 }
 
@@ -430,6 +475,7 @@ tls_free(struct tls *tls)
 		gnutls_priority_deinit(tls->priority);
 	tls_psk_release(&tls->users);
 	tls_expiries_release(&tls->expiries);
+	free(tls->crl);
 	free(tls);
 }
 
@@ -505,10 +551,10 @@ tls_put(struct tls *tls)
 		tls_free(tls);
 }
 
-bool
-tls_revokes(const struct tls *tls)
+const char *
+tls_revocations(const struct tls *tls)
 {
-	return tls->has_crl;
+	return tls->crl;
 }
 
 void

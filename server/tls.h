@@ -67,8 +67,8 @@ int tls_files_each(const struct tls_files *files, int (*fn)(const char *path, st
 struct tls *tls_get(struct tls *tls);
 void tls_put(struct tls *tls); /* NULL is fine */
 
-/* Whether certificates may have been taken back: there is a list of them. */
-bool tls_revokes(const struct tls *tls);
+/* The file that says which certificates have been taken back; NULL: there is none. */
+const char *tls_revocations(const struct tls *tls);
 
 /* Logs what expires soon, or has expired, by the wall clock now. */
 void tls_warn_of_expiry(const struct tls *tls);

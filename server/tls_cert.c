@@ -31,6 +31,13 @@ tls_date(char buf[TLS_DATE_MAX], time_t at)
 
 /* --- Files ------------------------------------------------------------------ */
 
+static int
+parse_error(int ret, struct err *err)
+{
+	return err_set(err, ret == GNUTLS_E_MEMORY_ERROR ? -ENOMEM : -EINVAL, "%s",
+		       gnutls_strerror(ret));
+}
+
 int
 tls_certs_parse(struct tls_certs *certs, const char *text, size_t len, struct err *err)
 {
@@ -40,8 +47,7 @@ tls_certs_parse(struct tls_certs *certs, const char *text, size_t len, struct er
 
 	if (ret < 0) {
 		*certs = (struct tls_certs){ 0 };
-		return err_set(err, ret == GNUTLS_E_MEMORY_ERROR ? -ENOMEM : -EINVAL, "%s",
-			       gnutls_strerror(ret));
+		return parse_error(ret, err);
 	}
 	return 0;
 }
@@ -53,6 +59,29 @@ tls_certs_release(struct tls_certs *certs)
 		gnutls_x509_crt_deinit(certs->crts[i]);
 	gnutls_free(certs->crts);
 	*certs = (struct tls_certs){ 0 };
+}
+
+int
+tls_crls_parse(struct tls_crls *crls, const char *text, size_t len, struct err *err)
+{
+	const gnutls_datum_t d = { (unsigned char *)(uintptr_t)text, (unsigned)len };
+	int ret = gnutls_x509_crl_list_import2(&crls->crls, &crls->count, &d,
+					       GNUTLS_X509_FMT_PEM, 0);
+
+	if (ret < 0) {
+		*crls = (struct tls_crls){ 0 };
+		return parse_error(ret, err);
+	}
+	return 0;
+}
+
+void
+tls_crls_release(struct tls_crls *crls)
+{
+	for (unsigned i = 0; i < crls->count; i++)
+		gnutls_x509_crl_deinit(crls->crls[i]);
+	gnutls_free(crls->crls);
+	*crls = (struct tls_crls){ 0 };
 }
 
 /* --- Ends ------------------------------------------------------------------- */
@@ -70,27 +99,18 @@ tls_certs_expiries(const struct tls_certs *certs, bool own, const char *file,
 }
 
 int
-tls_crls_expiries(const char *text, size_t len, const char *file, struct tls_expiries *list,
+tls_crls_expiries(const struct tls_crls *crls, const char *file, struct tls_expiries *list,
 		  struct err *err)
 {
-	const gnutls_datum_t d = { (unsigned char *)(uintptr_t)text, (unsigned)len };
-	gnutls_x509_crl_t *crls;
-	unsigned count;
-	int ret = gnutls_x509_crl_list_import2(&crls, &count, &d, GNUTLS_X509_FMT_PEM, 0);
+	int ret = 0;
 
-	if (ret < 0)
-		return err_set(err, ret == GNUTLS_E_MEMORY_ERROR ? -ENOMEM : -EINVAL, "%s",
-			       gnutls_strerror(ret));
-	ret = 0;
-	for (unsigned i = 0; i < count; i++) {
-		time_t end = gnutls_x509_crl_get_next_update(crls[i]);
+	for (unsigned i = 0; i < crls->count && ret == 0; i++) {
+		time_t end = gnutls_x509_crl_get_next_update(crls->crls[i]);
 
 		/* It need not say when. */
-		if (ret == 0 && end != (time_t)-1)
+		if (end != (time_t)-1)
 			ret = tls_expiries_add(list, TLS_EXPIRY_REVOKED, file, i + 1, end, err);
-		gnutls_x509_crl_deinit(crls[i]);
 	}
-	gnutls_free(crls);
 	return ret;
 }
 
@@ -149,6 +169,59 @@ int
 tls_certs_check_trusted(const struct tls_certs *certs, struct err *err)
 {
 	return keys_check(certs, err);
+}
+
+/* --- Revocation lists ------------------------------------------------------- */
+
+/* What may be wrong with a list that is its CA's all the same. */
+#define CRL_DATES \
+	((unsigned)(GNUTLS_CERT_REVOCATION_DATA_SUPERSEDED | \
+		    GNUTLS_CERT_REVOCATION_DATA_ISSUED_IN_FUTURE))
+
+/* That a CA may sign lists is said by the file that it is in. */
+static bool
+crl_is_signed(gnutls_x509_crl_t crl, gnutls_x509_crt_t issuer)
+{
+	unsigned verdict;
+
+	if (gnutls_x509_crl_verify(crl, &issuer, 1, GNUTLS_VERIFY_DISABLE_CA_SIGN, &verdict) < 0)
+		return false;
+	/* Dates make it invalid, too; but then there is nothing else. */
+	if (verdict & CRL_DATES)
+		verdict &= ~(CRL_DATES | (unsigned)GNUTLS_CERT_INVALID);
+	return verdict == 0;
+}
+
+/*
+ * When a client comes GnuTLS looks up a list by its issuer's name, and not whether it is
+ * the issuer's: anybody's would put out clients, or let back in whom another one named.
+ */
+static int
+crl_check(gnutls_x509_crl_t crl, unsigned n, const struct tls_certs *trusted, struct err *err)
+{
+	bool named = false;
+
+	/* After a change of its key a CA is there twice. */
+	for (unsigned i = 0; i < trusted->count; i++) {
+		if (!gnutls_x509_crl_check_issuer(crl, trusted->crts[i]))
+			continue;
+		if (crl_is_signed(crl, trusted->crts[i]))
+			return 0;
+		named = true;
+	}
+	if (!named)
+		return 0;
+	return err_set(err, -EINVAL, "list %u of it is not signed by the CA that it names", n + 1);
+}
+
+int
+tls_crls_check(const struct tls_crls *crls, const struct tls_certs *trusted, struct err *err)
+{
+	int ret = 0;
+
+	for (unsigned i = 0; i < crls->count && ret == 0; i++)
+		ret = crl_check(crls->crls[i], i, trusted, err);
+	return ret;
 }
 
 /* --- The server's own ------------------------------------------------------- */

@@ -16,6 +16,7 @@
 #include "blk/err.h"
 
 struct gnutls_x509_crt_int;
+struct gnutls_x509_crl_int;
 struct gnutls_session_int;
 
 /* Certificates of one file. */
@@ -28,6 +29,16 @@ struct tls_certs {
 int tls_certs_parse(struct tls_certs *certs, const char *text, size_t len, struct err *err);
 void tls_certs_release(struct tls_certs *certs);
 
+/* Revocation lists of one file. */
+struct tls_crls {
+	struct gnutls_x509_crl_int **crls;
+	unsigned count;
+};
+
+/* Likewise. */
+int tls_crls_parse(struct tls_crls *crls, const char *text, size_t len, struct err *err);
+void tls_crls_release(struct tls_crls *crls);
+
 /*
  * The server's own: the first is valid at NOW, each is strong enough, and together
  * they leave room for those of a client in one handshake. -EINVAL.
@@ -36,6 +47,12 @@ int tls_certs_check_own(const struct tls_certs *certs, time_t now, struct err *e
 
 /* Of those who sign clients' ones: the key of each is strong enough. -EINVAL. */
 int tls_certs_check_trusted(const struct tls_certs *certs, struct err *err);
+
+/*
+ * Each list that says that it is of one of TRUSTED is signed by it; its dates may be
+ * any. Who has issued another one, maybe below them, cannot be known here. -EINVAL.
+ */
+int tls_crls_check(const struct tls_crls *crls, const struct tls_certs *trusted, struct err *err);
 
 /*
  * One certificate of a client's, LEN bytes of DER: strong enough, whatever
@@ -58,8 +75,8 @@ struct tls_expiries;
 /* Notes when those of FILE end. -ENOMEM. */
 int tls_certs_expiries(const struct tls_certs *certs, bool own, const char *file,
 		       struct tls_expiries *list, struct err *err);
-/* And when the lists that LEN bytes of TEXT are have to be there anew. -EINVAL; -ENOMEM. */
-int tls_crls_expiries(const char *text, size_t len, const char *file, struct tls_expiries *list,
+/* Likewise, when lists have to be there anew. */
+int tls_crls_expiries(const struct tls_crls *crls, const char *file, struct tls_expiries *list,
 		      struct err *err);
 
 /* "YYYY-MM-DD HH:MM:SS UTC" into BUF. Returns BUF. */

@@ -123,12 +123,12 @@ class Pki:
         self.issue(where, "client", f'cn = "{name}"\n{more}')
         return where
 
-    def revoke(self, cert, where, days=365):
+    def revoke(self, cert, where, days=365, dates=None):
         """ca-crl.pem into the directory: the certificate is taken back."""
         certtool("--generate-crl", "--load-ca-privkey", self.key, "--load-ca-certificate",
                  self.cert, "--load-certificate", cert, "--outfile",
                  os.path.join(where, "ca-crl.pem"),
-                 template=f"crl_next_update = {days}\ncrl_number = 1\n")
+                 template=(dates or f"crl_next_update = {days}\n") + "crl_number = 1\n")
 
 
 def psk_file(users):

@@ -272,6 +272,15 @@ class Server:
             if match:
                 self.port = int(match.group(1))
 
+    def reload(self, wanted="info reloaded "):
+        """Sends SIGHUP; the line that tells what came of it, which begins as WANTED."""
+        with self.log_changed:
+            before = len(self.lines)
+        self.send_signal(signal.SIGHUP)
+        line = self.wait_log("^info reloaded |^error cannot reload", since=before)
+        assert line.startswith(wanted), line
+        return line
+
     def log(self):
         return "\n".join(self.lines)
 

@@ -12,6 +12,7 @@ server-cert.pem, server-key.pem, client-cert.pem, client-key.pem.
 """
 import os
 import shutil
+import ssl
 import subprocess
 
 from server import path_for
@@ -92,17 +93,43 @@ class Pki:
 
     def many_names(self, names, where=None):
         """A client's certificate with so many of them; certtool takes no more than 128."""
+        return self.requested("/CN=alice", "subjectAltName = @names\n[names]\n" + "".join(
+            f"DNS.{i} = {name}\n" for i, name in enumerate(names)), where)
+
+    def requested(self, subject, more="", where=None):
+        """A client's with a subject as openssl-req(1) takes it, in that order."""
         where = self.client(where=where)
         request, extensions = path_for("request"), path_for("extensions")
         with open(extensions, "w", encoding="ascii") as f:
-            f.write("extendedKeyUsage = clientAuth\nsubjectAltName = @names\n[names]\n")
-            f.writelines(f"DNS.{i} = {name}\n" for i, name in enumerate(names))
+            f.write(f"extendedKeyUsage = clientAuth\n{more}")
         self.serial += 1
-        openssl("req", "-new", "-key", os.path.join(where, "client-key.pem"), "-subj", "/CN=alice",
-                "-out", request)
+        openssl("req", "-new", "-utf8", "-key", os.path.join(where, "client-key.pem"),
+                "-subj", subject, "-out", request)
         openssl("x509", "-req", "-in", request, "-CA", self.cert, "-CAkey", self.key,
                 "-set_serial", str(self.serial), "-extfile", extensions,
                 "-out", os.path.join(where, "client-cert.pem"))
+        return where
+
+    def altered(self, where, old, new):
+        """The client's once more with these bytes for those, as many, and a good signature."""
+        cert, part, signature = os.path.join(where, "client-cert.pem"), path_for("tbs"), \
+            path_for("signature")
+        with open(cert, encoding="ascii") as f:
+            whole = ssl.PEM_cert_to_DER_cert(f.read())
+        # SEQUENCE of what is signed, a SEQUENCE too long for one byte; how; the signature.
+        assert whole[0:2] == whole[4:6] == b"\x30\x82" and len(old) == len(new)
+        end = 8 + int.from_bytes(whole[6:8], "big")
+        signed, how = whole[4:end], whole[end:end + 2 + whole[end + 1]]
+        assert signed.count(old) == 1, f"{signed.count(old)} times {old}"
+        signed = signed.replace(old, new)
+        with open(part, "wb") as f:
+            f.write(signed)
+        openssl("dgst", "-sha256", "-sign", self.key, "-out", signature, part)
+        with open(signature, "rb") as f:
+            bits = b"\0" + f.read()
+        body = signed + how + bytes((3, len(bits))) + bits
+        with open(cert, "w", encoding="ascii") as f:
+            f.write(ssl.DER_cert_to_PEM_cert(b"\x30\x82" + len(body).to_bytes(2, "big") + body))
         return where
 
     def directory(self):

@@ -308,6 +308,16 @@ a_day_later(struct loop_timer *timer)
 	warn_of_expiry(container_of(timer, struct server, daily));
 }
 
+static void
+tell_reloaded(const struct gate *gate)
+{
+	char rules[24] = "";
+
+	if (gate->access)
+		snprintf(rules, sizeof(rules), " rules=%u", access_count(gate->access));
+	log_info("reloaded%s%s", rules, gate->tls ? " credentials=yes" : "");
+}
+
 /* Whether there is a file that may have been changed. */
 static bool
 reloads(const struct server *s)
@@ -343,8 +353,7 @@ reload(struct server *s)
 		return;
 	}
 	gate_exchange(&s->gate, gate);
-	log_info("reloaded rules=%u credentials=%s", gate->access ? access_count(gate->access) : 0,
-		 gate->tls ? "yes" : "no");
+	tell_reloaded(gate);
 	warn_of_expiry(s);
 }
 

@@ -15,6 +15,7 @@
 #include "session.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <libnbd.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -157,6 +158,13 @@ negotiating(const struct session *s)
 	return nbd_aio_is_negotiating(s->nbd) > 0;
 }
 
+/* The library does not tell which error it was; every server names TLS in its words. */
+static bool
+wants_tls(const struct session *s)
+{
+	return nbd_get_tls_negotiated(s->nbd) == 0 && strstr(s->why, "TLS");
+}
+
 /* RET is that of the library's function. */
 static enum session_answer
 ask_end(struct session *s, int ret)
@@ -175,6 +183,10 @@ ask_end(struct session *s, int ret)
 	}
 	if (s->words)
 		why_set(s, text_format("the server says: %s", s->words));
+	if (wants_tls(s))
+		why_set(s, text_format("%s (use %s:// for TLS)", s->why,
+				       strncmp(s->uri, "nbd+unix:", strlen("nbd+unix:")) == 0 ?
+					       "nbds+unix" : "nbds"));
 	return SESSION_REFUSED;
 }
 
@@ -250,16 +262,42 @@ open_error(const struct session *s)
 	return more;
 }
 
+/*
+ * The library takes a directory that is not there for an empty one, and then goes
+ * without certificates, its own and the CA's.
+ */
+static bool
+certificates_are_there(struct session *s)
+{
+	bool is_tls = strncmp(s->uri, "nbds", strlen("nbds")) == 0;
+	char *dir = is_tls ? text_uri_value(s->uri, "tls-certificates") : NULL;
+	int fd;
+
+	if (!dir)
+		return true;
+	fd = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0)
+		why_set(s, text_format("tls-certificates=%s: %s", dir, strerror(errno)));
+	else
+		close(fd);
+	free(dir);
+	return fd >= 0;
+}
+
 enum session_answer
 session_open(struct session *s)
 {
 	bool bad_uri;
 	int ret;
 
+	ask_begin(s, NULL, NULL);
+	if (!certificates_are_there(s)) {
+		clock_stop();
+		return SESSION_LOST;
+	}
 	s->nbd = nbd_create();
 	if (!s->nbd)
 		text_no_memory();
-	ask_begin(s, NULL, NULL);
 	ret = prepare(s) ? nbd_connect_uri(s->nbd, s->uri) : -1;
 	clock_stop();
 	if (ret == 0)

@@ -203,6 +203,38 @@ text_uri(const char *uri, const char *name)
 	return result;
 }
 
+/* The byte that two hexadecimal digits make; -1: they are none. */
+static int
+hex_byte(const char *digits)
+{
+	char pair[3] = { digits[0], digits[0] ? digits[1] : '\0', '\0' };
+
+	return strspn(pair, "0123456789abcdefABCDEF") == 2 ? (int)strtoul(pair, NULL, 16) : -1;
+}
+
+char *
+text_uri_value(const char *uri, const char *name)
+{
+	const char *at = strchr(uri, '?');
+	size_t len = strlen(name);
+	char *value, *out;
+
+	while (at && *at != '#' && !(strncmp(at + 1, name, len) == 0 && at[1 + len] == '='))
+		at = strpbrk(at + 1, "&;#");
+	if (!at || *at == '#')
+		return NULL;
+	at += 1 + len + 1;
+	value = out = text_format("%.*s", (int)strcspn(at, "&;#"), at);
+	for (const char *in = value; *in; in++) {
+		int byte = *in == '%' ? hex_byte(in + 1) : -1;
+
+		*out++ = byte < 0 ? *in : (char)byte;
+		in += byte < 0 ? 0 : 2;
+	}
+	*out = '\0';
+	return value;
+}
+
 /* --- Memory --------------------------------------------------------------------- */
 
 void

@@ -43,6 +43,12 @@ const char *text_size(char *buf, uint64_t bytes);
 /* URI with NAME, percent-encoded, in the place of its export name; to be freed. */
 char *text_uri(const char *uri, const char *name);
 
+/*
+ * What URI says of NAME behind its `?', decoded, to be freed; NULL: nothing. Of
+ * several it is the first.
+ */
+char *text_uri_value(const char *uri, const char *name);
+
 /* printf() into memory of its own, to be freed. */
 char *text_format(const char *fmt, ...) printf_fn(1, 2);
 

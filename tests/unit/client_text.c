@@ -166,6 +166,38 @@ START_TEST(uris)
 }
 END_TEST
 
+START_TEST(uri_values)
+{
+	static const struct {
+		const char *uri, *value;
+	} cases[] = {
+		{ "nbds://host/", NULL },
+		{ "nbds://host/?dir", NULL },
+		{ "nbds://host/?dir=", "" },
+		{ "nbds://host/?dir=/a/b", "/a/b" },
+		{ "nbds://host/?socket=/s&dir=/a&dir=/b", "/a" },
+		{ "nbds://host/?socket=/s;dir=/a;x=y", "/a" },
+		{ "nbds://host/dir=/a?x=y#dir=/b", NULL },
+		{ "nbds://host/?dir=/a#there", "/a" },
+		{ "nbds://host/?mydir=/a&directory=/b", NULL },
+		{ "nbds://host/&dir=/a", NULL },
+		{ "nbds://host/?dir=%2Fa%20b%c3%a9", "/a b\xc3\xa9" },
+		{ "nbds://host/?dir=%&x=%41", "%" },
+		{ "nbds://host/?dir=%4", "%4" },
+		{ "nbds://host/?dir=%4g%+1%%41%", "%4g%+1%A%" },
+		{ "?dir=a", "a" },
+		{ "", NULL },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		char *value = text_uri_value(cases[i].uri, "dir");
+
+		ck_assert_pstr_eq(value, cases[i].value);
+		free(value);
+	}
+}
+END_TEST
+
 /* Random bytes: what comes out is ASCII and UTF-8 without anything to hide. */
 START_TEST(random_bytes)
 {
@@ -187,4 +219,5 @@ START_TEST(random_bytes)
 }
 END_TEST
 
-UNIT_MAIN(quotes, quotes_without_utf8, sentences, json_strings, sizes, uris, random_bytes)
+UNIT_MAIN(quotes, quotes_without_utf8, sentences, json_strings, sizes, uris, uri_values,
+	  random_bytes)

@@ -37,7 +37,8 @@ const char config_usage[] =
 	"  -D, --description TEXT     its description (one TARGET)\n"
 	"      --default-export NAME  what the empty name means (the first TARGET)\n"
 	"      --cache MODE           writeback, none, writethrough, directsync, unsafe\n"
-	"      --discard MODE         unmap, ignore\n"
+	"                             (writeback)\n"
+	"      --discard MODE         unmap, ignore (unmap)\n"
 	"      --detect-zeroes MODE   in written data: off, on, unmap (off)\n"
 	"      --on-error MODE        of the device: report, enospc, stop (report)\n"
 	"      --block-size MIN:PREFERRED:MAX\n"
@@ -91,7 +92,8 @@ const char config_usage[] =
 	"  -V, --version\n"
 	"  -h, --help\n"
 	"\n"
-	"See blkgate(8).\n";
+	"--readonly, --exportname, --ipaddr and --timeout are other names of --read-only,\n"
+	"--export-name, --bind and --handshake-limit. See blkgate(8).\n";
 
 /* --- Listeners -------------------------------------------------------------- */
 

@@ -183,10 +183,12 @@ ask_end(struct session *s, int ret)
 	}
 	if (s->words)
 		why_set(s, text_format("the server says: %s", s->words));
-	if (wants_tls(s))
-		why_set(s, text_format("%s (use %s:// for TLS)", s->why,
-				       strncmp(s->uri, "nbd+unix:", strlen("nbd+unix:")) == 0 ?
-					       "nbds+unix" : "nbds"));
+	if (wants_tls(s)) {
+		bool is_unix = strncmp(s->uri, "nbd+unix:", strlen("nbd+unix:")) == 0;
+
+		why_set(s, text_format("%s (use nbds%s:// for TLS)", s->why,
+				       is_unix ? "+unix" : ""));
+	}
 	return SESSION_REFUSED;
 }
 

@@ -5,8 +5,9 @@
  * 1. A gate is constant from gate_open() on, and counts its references.
  * 2. One is in force, and main exchanges it as a whole: a set that is broken in part
  *    is never in force in part. Its place has a lock, since workers ask for it, too.
- * 3. A connection takes its reference when it comes, again at STARTTLS, where it begins
- *    anew, and then keeps it: whoever is inside stays, by the rules under which he came.
+ * 3. A connection takes its reference when it comes, and exchanges it for that of the one
+ *    in force at STARTTLS and whenever it asks for exports, until it has one: whoever is
+ *    inside stays, by the rules under which he came in.
  */
 #ifndef SERVER_GATE_H
 #define SERVER_GATE_H

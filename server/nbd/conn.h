@@ -37,7 +37,7 @@ struct conn_owner {
 	struct loop *loop;
 	uint64_t handshake_ns; /* how long a handshake may last in all; 0: no limit */
 	enum tls_mode tls_mode;
-	struct gate_place *gate; /* who comes in by STARTTLS has the one in force; or NULL */
+	struct gate_place *gate; /* with the one in force, while somebody negotiates; or NULL */
 	void (*negotiated)(struct conn_owner *owner, struct conn *conn);
 	void (*closed)(struct conn_owner *owner, struct conn *conn);
 };

@@ -120,6 +120,20 @@ handshake_judge(struct handshake *h)
 	h->options_max = LIMIT_OPTIONS + LIMIT_OPTIONS_PER_EXPORT * visible;
 }
 
+void
+handshake_renew(struct handshake *h)
+{
+	struct conn *conn = h->conn;
+	struct gate *old = conn->gate;
+
+	if (!conn->owner->gate)
+		return;
+	conn->gate = gate_in_force(conn->owner->gate);
+	if (conn->gate != old)
+		handshake_judge(h);
+	gate_put(old);
+}
+
 /* A right is missing: for the operator alone. */
 static void
 log_denied(struct handshake *h, const struct export *exp)
@@ -195,6 +209,7 @@ handshake_find(struct handshake *h, uint32_t len, struct export **expp)
 {
 	struct export *exp = export_find(h->conn->exports, h->name, len);
 
+	handshake_renew(h);
 	if (!exp || is_hidden(h, exp))
 		return -ENOENT;
 	if (handshake_right(h, exp) == ACCESS_NONE) {

@@ -66,11 +66,17 @@ int handshake_co_flush(struct handshake *h) co_fn;
  */
 void handshake_judge(struct handshake *h);
 
+/*
+ * Exchanges the gate for the one in force, if that is another one by now, and judges
+ * anew. What is answered without a yield since is by the rules in force.
+ */
+void handshake_renew(struct handshake *h);
+
 /* That of EXP: an export with ACCESS_NONE does not exist for this client. */
 enum access_right handshake_right(const struct handshake *h, const struct export *exp);
 
 /*
- * The export of the LEN bytes in h->name. -ENOENT; -EACCES for one that does not
+ * The export of the LEN bytes in h->name, by the rules in force now. -ENOENT; -EACCES for one that does not
  * exist for this client only, which has been logged: the client gets, to the byte,
  * the same answer.
  */

@@ -35,6 +35,7 @@ opt_co_list(struct handshake *h)
 		return ret;
 	if (h->opt.len > 0)
 		return handshake_co_error(h, NBD_REP_ERR_INVALID, "LIST takes no data");
+	handshake_renew(h);
 	for (unsigned i = 0; i < set->count; i++) {
 		if (handshake_right(h, &set->exports[i]) == ACCESS_NONE)
 			continue;

@@ -13,19 +13,6 @@
 #include "handshake.h"
 #include "server/log.h"
 
-/*
- * It came before, and was let in by what was in force then: a certificate that has been
- * taken back since must not come in by a connection that has waited for that.
- */
-static void
-take_gate(struct conn *conn)
-{
-	if (!conn->owner->gate)
-		return;
-	gate_put(conn->gate);
-	conn->gate = gate_in_force(conn->owner->gate);
-}
-
 static int
 too_early(struct handshake *h)
 {
@@ -64,11 +51,15 @@ opt_co_starttls(struct handshake *h)
 					  "this server is not configured for TLS");
 	if (chan_has_ahead(&conn->chan))
 		return too_early(h);
-	take_gate(conn);
 	ret = handshake_co_ack(h);
-	if (ret == 0)
-		ret = chan_co_starttls(&conn->chan, conn_tls(conn),
-				       worker_handshakes(conn->worker));
+	if (ret < 0)
+		return ret;
+	/*
+	 * A certificate that has been taken back must not come in by a connection that has
+	 * waited for that, with its STARTTLS or with taking the ACK.
+	 */
+	handshake_renew(h);
+	ret = chan_co_starttls(&conn->chan, conn_tls(conn), worker_handshakes(conn->worker));
 	if (ret < 0)
 		return failed(h, ret);
 	ret = chan_tls_identify(conn->chan.tls, &conn->who);

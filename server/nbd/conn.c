@@ -460,6 +460,14 @@ log_end(struct conn *conn, const char *during, int ret)
 			  (unsigned long long)conn->failures.suppressed);
 }
 
+/* The client may be sending, and has replies, or an alert, to read. */
+static bool
+ended_by_us(const struct conn *conn, int ret)
+{
+	return ret == -EMSGSIZE || ret == -ESHUTDOWN ||
+	       (conn->chan.tls && (ret == -EPROTO || ret == -ETIMEDOUT));
+}
+
 static void
 conn_main(void *arg)
 {
@@ -488,8 +496,7 @@ conn_main(void *arg)
 		log_end(conn, "handshake", ret);
 	}
 	chan_co_goodbye(&conn->chan);
-	/* It is we who end it: the client may be sending, and has replies, or an alert, to read. */
-	if (ret == -EMSGSIZE || ret == -ESHUTDOWN || (ret == -EPROTO && conn->chan.tls))
+	if (ended_by_us(conn, ret))
 		chan_co_linger(&conn->chan);
 	if (conn->exp)
 		export_leave(conn->exp);

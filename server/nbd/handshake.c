@@ -447,6 +447,9 @@ handshake_co_run(struct conn *conn)
 		ret = next_option(h);
 		if (ret == 0)
 			ret = dispatch(h);
+		/* Nothing more is received, nor is what was received before served. */
+		if (ret >= 0 && conn->chan.stopped)
+			ret = conn->chan.stopped;
 	}
 	free(h);
 	return ret == HANDSHAKE_DONE ? 0 : ret;

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * server_conn.c - how long a handshake may take, in virtual time.
- * Covers: HS-7
+ * server_conn.c - how long a handshake may take, in virtual time, and what comes of one
+ * that is too late.
+ * Covers: HS-7 TLS-11
  */
 #include "server/nbd/conn.h"
 
 #include <errno.h>
+#include <netinet/in.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,6 +30,7 @@ static struct unit_loop u; /* the worker's loop, which is the owner's as well */
 static struct conn_owner owner;
 static struct conn *conn;
 static struct gate *gate; /* what the connection gets; NULL: none */
+static bool over_tcp; /* not a unix socket */
 static bool is_negotiated, is_closed, is_stopped;
 static int peer;
 static size_t received; /* bytes */
@@ -65,6 +68,30 @@ hung_up(void)
 	return n == 0 || errno != EAGAIN;
 }
 
+/* Two ends of a connection. */
+static void
+connect_pair(int sv[2])
+{
+	struct sockaddr_in at = { .sin_family = AF_INET,
+				  .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	socklen_t len = sizeof(at);
+	int fd;
+
+	if (!over_tcp) {
+		ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sv), 0);
+		return;
+	}
+	fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	ck_assert_int_eq(bind(fd, (struct sockaddr *)&at, len), 0);
+	ck_assert_int_eq(listen(fd, 1), 0);
+	ck_assert_int_eq(getsockname(fd, (struct sockaddr *)&at, &len), 0);
+	sv[1] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	ck_assert_int_eq(connect(sv[1], (struct sockaddr *)&at, len), 0);
+	sv[0] = accept(fd, NULL, NULL);
+	ck_assert_int_ge(sv[0], 0);
+	close(fd);
+}
+
 static void
 start(uint64_t handshake_ns)
 {
@@ -92,7 +119,7 @@ start(uint64_t handshake_ns)
 		.negotiated = negotiated,
 		.closed = gone,
 	};
-	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sv), 0);
+	connect_pair(sv);
 	/* Little room: a few answers that nobody reads fill it. */
 	ck_assert_int_eq(setsockopt(sv[0], SOL_SOCKET, SO_SNDBUF, &(int){ 1 }, sizeof(int)), 0);
 	peer = sv[1];
@@ -306,6 +333,89 @@ START_TEST(no_limit_but_that_of_tls)
 }
 END_TEST
 
+/* Options whose answers nobody takes, and behind them a GO that is received in time. */
+static void
+start_with_go_ahead(void)
+{
+	uint8_t list[NBD_OPTION_BYTES], go[NBD_OPTION_BYTES + 6] = { 0 };
+
+	start(7 * UNIT_SECOND);
+	say_flags();
+	option_header(list, NBD_OPT_LIST, 0);
+	for (unsigned i = 0; i < 50; i++)
+		say(list, sizeof(list));
+	option_header(go, NBD_OPT_GO, 6);
+	say(go, sizeof(go));
+	unit_loop_turns(&u, 200);
+}
+
+/* Now the answers are taken. */
+static void
+check_no_export(void)
+{
+	ck_assert(!is_closed);
+	for (unsigned i = 0; i < 200 && !hung_up(); i++)
+		;
+	ck_assert(!is_negotiated);
+	ck_assert_uint_eq(export.clients, 0);
+	finish();
+}
+
+START_TEST(go_ahead_of_the_limit)
+{
+	start_with_go_ahead();
+	unit_loop_pass(&u, 7 * UNIT_SECOND);
+	check_no_export();
+}
+END_TEST
+
+START_TEST(go_ahead_of_the_end_of_the_server)
+{
+	start_with_go_ahead();
+	worker_drain(worker);
+	unit_loop_turns(&u, 8);
+	unit_loop_pass(&u, LIMIT_HANDSHAKE_LINGER_NS);
+	check_no_export();
+}
+END_TEST
+
+static void
+occupy(void *arg)
+{
+	co_assert();
+	share_co_begin(worker_handshakes(worker));
+}
+
+/* The client has sent what nobody has read: that must not take the alert from it. */
+START_TEST(goodbye_to_one_that_is_late)
+{
+	uint8_t starttls[NBD_OPTION_BYTES], rest[64];
+
+	over_tcp = true;
+	start_with_tls(7 * UNIT_SECOND);
+	say_flags();
+	unit_loop_pass(&u, 7 * UNIT_SECOND - 1);
+	unit_loop_co(&u, occupy, NULL);
+	option_header(starttls, NBD_OPT_STARTTLS, 0);
+	say(starttls, sizeof(starttls));
+	ck_assert(!hung_up());
+	ck_assert_uint_eq(received, NBD_GREETING_BYTES + NBD_OPTION_REPLY_BYTES);
+	say(starttls, sizeof(starttls));
+	unit_loop_pass(&u, 1);
+	loop_assert();
+	share_end(worker_handshakes(worker));
+	unit_loop_turns(&u, 8);
+	unit_loop_pass(&u, 1); /* a share rests as long as it has worked */
+	unit_loop_turns(&u, 8);
+	ck_assert(!is_closed);
+	ck_assert_int_gt(recv(peer, rest, sizeof(rest), 0), 0);
+	ck_assert_int_eq(rest[0], 0x15);
+	ck_assert_int_eq(recv(peer, rest, sizeof(rest), 0), 0);
+	finish();
+	ck_assert(!is_negotiated);
+}
+END_TEST
+
 START_TEST(in_time)
 {
 	uint8_t go[NBD_OPTION_BYTES + 6] = { 0 };
@@ -326,4 +436,5 @@ END_TEST
 
 UNIT_MAIN_IF(unit_loop_possible(), silence, progress_earns_no_time, takes_no_answer, no_limit,
 	     no_limit_but_a_stall, no_limit_but_that_of_tls, no_limit_but_the_end_of_the_server,
+	     go_ahead_of_the_limit, go_ahead_of_the_end_of_the_server, goodbye_to_one_that_is_late,
 	     in_time)

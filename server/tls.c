@@ -574,33 +574,25 @@ static const gnutls_typed_vdata_st client_purpose = {
 /*
  * What a message of the client's is held against before GnuTLS looks at it. A chain's
  * size: what is in a certificate of 60 KiB, its signature still unknown, takes up to
- * 150 ms to look at. The chain: before the client's proof that it is its own, when it
- * has been read; GnuTLS verifies it besides.
+ * 150 ms to look at. How strong its keys are: before the client's proof that it is its
+ * own, when it has been read. GnuTLS verifies it, then or before; what it leaves to us,
+ * the purpose, is last.
  */
 static int
 message_check(gnutls_session_t session, unsigned type, unsigned when, unsigned incoming,
 	      const gnutls_datum_t *message)
 {
 	const struct tls *tls = gnutls_session_get_ptr(session);
-	const char *why;
 
 	if (!incoming)
 		return 0;
 	if (type == GNUTLS_HANDSHAKE_CERTIFICATE_PKT && message->size > LIMIT_PEER_CHAIN_BYTES)
 		return GNUTLS_E_HANDSHAKE_TOO_LARGE;
 	if (type == GNUTLS_HANDSHAKE_CERTIFICATE_VERIFY)
-		return tls_certs_check_peer(session, tls->any_purpose, &why);
+		return tls_peer_check_strength(session);
+	if (type == GNUTLS_HANDSHAKE_FINISHED && !tls->any_purpose)
+		return tls_peer_check_purpose(session);
 	return 0;
-}
-
-const char *
-tls_refusal(gnutls_session_t session)
-{
-	const struct tls *tls = gnutls_session_get_ptr(session);
-	const char *why;
-
-	(void)tls_certs_check_peer(session, tls->any_purpose, &why);
-	return why;
 }
 
 int

@@ -8,7 +8,7 @@
  * 3. What is offered is TLS 1.3 and 1.2; nothing that the operator says can add an
  *    older version.
  *
- * Threads: tls_load() main; get and put any; tls_session_new(), tls_refusal() any.
+ * Threads: tls_load() main; get and put any; tls_session_new() any.
  * Source: NBD protocol, "TLS versions", "Security considerations".
  */
 #ifndef SERVER_TLS_H
@@ -78,11 +78,5 @@ void tls_warn_of_expiry(const struct tls *tls);
  * transport. -ENOMEM.
  */
 int tls_session_new(struct tls *tls, struct gnutls_session_int **sessionp);
-
-/*
- * Why the client's certificate is refused, beyond what GnuTLS looks at: a constant.
- * NULL: for nothing of that kind. Before the session's end.
- */
-const char *tls_refusal(struct gnutls_session_int *session);
 
 #endif

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/annotate.h"
 #include "server/limits.h"
 #include "server/tls_expiry.h"
 
@@ -283,11 +284,31 @@ tls_certs_check_own(const struct tls_certs *certs, time_t now, struct err *err)
 
 /* --- A client's -------------------------------------------------------------- */
 
+/* What is found wrong beyond what GnuTLS looks at, as errors that it has no meaning for. */
+enum refusal { WEAK, KEY_TOO_LARGE, EXPONENT_TOO_LARGE, NO_PURPOSE, ANY_PURPOSE };
+
+static const char *const refusals[] = {
+	[WEAK] = "a certificate has a key or a signature of an insecure algorithm",
+	[KEY_TOO_LARGE] = "a certificate has a key that is too large",
+	[EXPONENT_TOO_LARGE] = "a certificate has an RSA key whose exponent is too large",
+	[NO_PURPOSE] = "the certificate does not say that it is for TLS clients: it has no "
+		       "extended key usage, see --tls-purpose",
+	[ANY_PURPOSE] = "the certificate does not say that it is for TLS clients: its extended key "
+			"usage is for any purpose, see --tls-purpose",
+};
+
 static int
-refuse(const char **why, const char *text)
+refused(enum refusal which)
 {
-	*why = text;
-	return GNUTLS_E_CERTIFICATE_VERIFICATION_ERROR;
+	return GNUTLS_E_APPLICATION_ERROR_MAX - (int)which;
+}
+
+const char *
+tls_refusal(int error)
+{
+	int which = GNUTLS_E_APPLICATION_ERROR_MAX - error;
+
+	return which >= 0 && which < (int)ARRAY_SIZE(refusals) ? refusals[which] : NULL;
 }
 
 /* Whether these are for clients in so many words: "any" says nothing either. */
@@ -303,16 +324,16 @@ names_client(gnutls_x509_key_purposes_t purposes)
 	return false;
 }
 
+/* Of what GnuTLS lets through: for clients, for any purpose, or without a word of it. */
 static int
-purpose_check(gnutls_x509_crt_t crt, const char **why)
+purpose_check(gnutls_x509_crt_t crt)
 {
 	gnutls_x509_key_purposes_t purposes;
 	gnutls_datum_t der;
 	int ret = gnutls_x509_crt_get_extension_by_oid2(crt, EXTENDED_KEY_USAGE, 0, &der, NULL);
 
 	if (ret == GNUTLS_E_REQUESTED_DATA_NOT_AVAILABLE)
-		return refuse(why, "the certificate does not say that it is for TLS clients: it "
-				   "has no extended key usage, see --tls-purpose");
+		return refused(NO_PURPOSE);
 	if (ret < 0)
 		return ret;
 	ret = gnutls_x509_key_purpose_init(&purposes);
@@ -320,8 +341,7 @@ purpose_check(gnutls_x509_crt_t crt, const char **why)
 		goto free_der;
 	ret = gnutls_x509_ext_import_key_purposes(&der, purposes, 0);
 	if (ret == 0 && !names_client(purposes))
-		ret = refuse(why, "the certificate does not say that it is for TLS clients: its "
-				  "extended key usage names other purposes, see --tls-purpose");
+		ret = refused(ANY_PURPOSE);
 	gnutls_x509_key_purpose_deinit(purposes);
 free_der:
 	gnutls_free(der.data);
@@ -345,7 +365,7 @@ number_bytes(const gnutls_datum_t *n)
  * modulus and of the exponent: seconds, and more stack than a coroutine has.
  */
 static int
-size_check_peer(gnutls_x509_crt_t crt, unsigned bits, const char **why)
+size_check_peer(gnutls_x509_crt_t crt, unsigned bits)
 {
 	int algorithm = gnutls_x509_crt_get_pk_algorithm(crt, NULL);
 	gnutls_datum_t n = { 0 }, e = { 0 };
@@ -353,7 +373,7 @@ size_check_peer(gnutls_x509_crt_t crt, unsigned bits, const char **why)
 	int ret;
 
 	if (bits > LIMIT_PEER_KEY_BITS)
-		return refuse(why, "a certificate has a key that is too large");
+		return refused(KEY_TOO_LARGE);
 	if (algorithm != GNUTLS_PK_RSA && algorithm != GNUTLS_PK_RSA_PSS)
 		return 0;
 	ret = gnutls_pubkey_init(&key);
@@ -363,45 +383,65 @@ size_check_peer(gnutls_x509_crt_t crt, unsigned bits, const char **why)
 	if (ret == 0)
 		ret = gnutls_pubkey_export_rsa_raw(key, &n, &e);
 	if (ret == 0 && number_bytes(&e) > LIMIT_PEER_EXPONENT_BYTES)
-		ret = refuse(why, "a certificate has an RSA key whose exponent is too large");
+		ret = refused(EXPONENT_TOO_LARGE);
 	gnutls_free(n.data);
 	gnutls_free(e.data);
 	gnutls_pubkey_deinit(key);
 	return ret;
 }
 
-int
-tls_cert_check_peer(const void *der, size_t len, bool any_purpose, const char **why)
+static int
+strength_check(gnutls_x509_crt_t crt)
 {
-	const gnutls_datum_t d = { (unsigned char *)(uintptr_t)der, (unsigned)len };
+	unsigned bits;
+
+	if (key_is_weak(crt, &bits) || signature_is_weak(crt))
+		return refused(WEAK);
+	return size_check_peer(crt, bits);
+}
+
+/* CHECK of one certificate of a client's. */
+static int
+peer_check(const gnutls_datum_t *der, int (*check)(gnutls_x509_crt_t crt))
+{
 	gnutls_x509_crt_t crt;
-	unsigned bits = 0;
 	int ret = gnutls_x509_crt_init(&crt);
 
-	*why = NULL;
 	if (ret < 0)
 		return ret;
-	ret = gnutls_x509_crt_import(crt, &d, GNUTLS_X509_FMT_DER);
-	if (ret == 0 && (key_is_weak(crt, &bits) || signature_is_weak(crt)))
-		ret = refuse(why, "a certificate has a key or a signature of an insecure algorithm");
+	ret = gnutls_x509_crt_import(crt, der, GNUTLS_X509_FMT_DER);
 	if (ret == 0)
-		ret = size_check_peer(crt, bits, why);
-	if (ret == 0 && !any_purpose)
-		ret = purpose_check(crt, why);
+		ret = check(crt);
 	gnutls_x509_crt_deinit(crt);
 	return ret;
 }
 
 int
-tls_certs_check_peer(gnutls_session_t session, bool any_purpose, const char **why)
+tls_cert_check_strength(const void *der, size_t len)
+{
+	const gnutls_datum_t d = { (unsigned char *)(uintptr_t)der, (unsigned)len };
+
+	return peer_check(&d, strength_check);
+}
+
+int
+tls_peer_check_strength(gnutls_session_t session)
 {
 	unsigned n = 0;
 	const gnutls_datum_t *chain = gnutls_certificate_get_peers(session, &n);
 	int ret = 0;
 
-	*why = NULL;
-	/* Those of the CAs in between need not say what theirs is for. */
 	for (unsigned i = 0; i < n && ret == 0; i++)
-		ret = tls_cert_check_peer(chain[i].data, chain[i].size, any_purpose || i > 0, why);
+		ret = peer_check(&chain[i], strength_check);
 	return ret;
+}
+
+int
+tls_peer_check_purpose(gnutls_session_t session)
+{
+	unsigned n = 0;
+	const gnutls_datum_t *chain = gnutls_certificate_get_peers(session, &n);
+
+	/* Those of the CAs in between need not say what theirs is for. */
+	return n > 0 ? peer_check(&chain[0], purpose_check) : 0;
 }

@@ -56,19 +56,19 @@ int tls_crls_check(const struct tls_crls *crls, const struct tls_certs *trusted,
 
 /*
  * One certificate of a client's, LEN bytes of DER: strong enough, whatever
- * --tls-priority says, with a key that does not take long, and for TLS clients unless
- * ANY_PURPOSE. 0, or the GnuTLS error to end the handshake with; then WHY is the
- * reason, if it is one of ours.
+ * --tls-priority says, and with a key that does not take long. 0, or the error to end
+ * the handshake with: GnuTLS's, or one that tls_refusal() knows.
  */
-int tls_cert_check_peer(const void *der, size_t len, bool any_purpose, const char **why);
+int tls_cert_check_strength(const void *der, size_t len);
 
-/*
- * A client's chain: each is strong enough, whatever --tls-priority says; and, unless
- * ANY_PURPOSE, the client's own says that it is for TLS clients. 0, or the GnuTLS error
- * to end the handshake with. That is GNUTLS_E_CERTIFICATE_VERIFICATION_ERROR, as for
- * what GnuTLS finds, when it is refused: WHY is set to a constant, else to NULL.
- */
-int tls_certs_check_peer(struct gnutls_session_int *session, bool any_purpose, const char **why);
+/* Likewise each of a client's chain; 0 for a client without one. */
+int tls_peer_check_strength(struct gnutls_session_int *session);
+
+/* And that the client's own says that it is for TLS clients, in so many words. */
+int tls_peer_check_purpose(struct gnutls_session_int *session);
+
+/* Why one of these refuses, a constant; NULL: the error is GnuTLS's. */
+const char *tls_refusal(int error);
 
 struct tls_expiries;
 

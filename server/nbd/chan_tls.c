@@ -31,6 +31,7 @@
 #include "base/range.h"
 #include "server/limits.h"
 #include "server/tls.h"
+#include "server/tls_cert.h"
 #include "server/tls_peer.h"
 
 /* Plaintext of a record (RFC 8446, 5.1); what it may have beside it in TLS 1.2. */
@@ -142,12 +143,25 @@ failed(struct chan_tls *tls, int ret)
 	return -EPROTO;
 }
 
+/* GnuTLS's error whose alert tells a peer of RET. */
+static int
+told_as(int ret)
+{
+	/* Nobody but the operator hears what is wrong with a certificate. */
+	if (tls_refusal(ret))
+		return GNUTLS_E_CERTIFICATE_VERIFICATION_ERROR;
+	/* RFC 5246, 7.4.6: a handshake_failure. GnuTLS has it that there is nothing to decode. */
+	if (ret == GNUTLS_E_NO_CERTIFICATE_FOUND)
+		return GNUTLS_E_INSUFFICIENT_CREDENTIALS;
+	return ret;
+}
+
 /* It is what the peer has sent that is wrong: it is told so. */
 static int
 refused(struct chan_tls *tls, int ret)
 {
 	if (sizeof(tls->out) - tls->out_end >= RECORD_EXTRA)
-		(void)gnutls_alert_send_appropriate(tls->session, ret);
+		(void)gnutls_alert_send_appropriate(tls->session, told_as(ret));
 	return failed(tls, ret);
 }
 
@@ -302,18 +316,13 @@ chan_tls_bye(struct chan_tls *tls)
 
 /* --- What is said of it ----------------------------------------------------------- */
 
-/* A certificate's faults: ours, which may have come before GnuTLS looked, or GnuTLS's. */
+/* The faults that GnuTLS has found in a certificate. */
 static void
 explain_certificate(struct chan_tls *tls)
 {
 	unsigned status = gnutls_session_get_verify_cert_status(tls->session);
-	const char *refusal = tls_refusal(tls->session);
 	gnutls_datum_t words;
 
-	if (refusal) {
-		snprintf(tls->text, sizeof(tls->text), "%s", refusal);
-		return;
-	}
 	if (gnutls_certificate_verification_status_print(status, GNUTLS_CRT_X509, &words, 0) < 0)
 		return;
 	snprintf(tls->text, sizeof(tls->text), "%s", (const char *)words.data);
@@ -331,6 +340,7 @@ chan_tls_failed(const struct chan_tls *tls)
 const char *
 chan_tls_text(struct chan_tls *tls)
 {
+	const char *refusal = tls_refusal(tls->error);
 	gnutls_session_t s = tls->session;
 
 	if (!tls->error)
@@ -338,7 +348,8 @@ chan_tls_text(struct chan_tls *tls)
 			 gnutls_protocol_get_name(gnutls_protocol_get_version(s)),
 			 gnutls_cipher_get_name(gnutls_cipher_get(s)));
 	else
-		snprintf(tls->text, sizeof(tls->text), "%s", gnutls_strerror(tls->error));
+		snprintf(tls->text, sizeof(tls->text), "%s",
+			 refusal ? refusal : gnutls_strerror(tls->error));
 	if (tls->error == GNUTLS_E_FATAL_ALERT_RECEIVED) {
 		const char *name = gnutls_alert_get_name(gnutls_alert_get(s));
 

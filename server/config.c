@@ -507,8 +507,10 @@ option_apply(struct config *config, struct config_names *names, int opt, struct 
 	case OPT_TLS_PURPOSE:
 		ret = value_word("--tls-purpose", arg, purpose_words, ARRAY_SIZE(purpose_words),
 				 &word, err);
-		if (ret == 0)
+		if (ret == 0) {
 			config->tls.any_purpose = word;
+			config->tls_purpose_given = true;
+		}
 		break;
 	case OPT_ACCESS:
 		config->access.path = arg;

@@ -80,7 +80,7 @@ struct config {
 	const char *selinux_label;    /* of listening sockets, or NULL */
 	enum sandbox_mode sandbox;
 	enum tls_mode tls_mode;
-	bool tls_mode_given;
+	bool tls_mode_given, tls_purpose_given;
 	struct tls_files tls;
 	struct access_source access; /* --access, --allow, --deny; names of the exports */
 	bool print_uri;

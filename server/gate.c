@@ -31,13 +31,19 @@ identities_check(const struct access *access, const struct tls_files *tls, struc
 }
 
 /* Who is named by a certificate has to show it. */
+static bool
+wants_certificates(const struct gate *gate, const struct config *config)
+{
+	return config->tls.verify_peer ||
+	       (gate->access && access_names_certificates(gate->access));
+}
+
 static int
 credentials_load(struct gate *gate, const struct config *config, struct err *err)
 {
 	struct tls_files files = config->tls;
 
-	if (gate->access && access_naming(gate->access, ACCESS_X509) != ACCESS_NO_RULE)
-		files.verify_peer = true;
+	files.verify_peer = wants_certificates(gate, config);
 	return tls_load(&gate->tls, &files, err);
 }
 
@@ -61,6 +67,16 @@ gate_open(struct gate **gatep, const struct config *config, struct err *err)
 		return ret;
 	}
 	*gatep = gate;
+	return 0;
+}
+
+int
+gate_check_start(const struct gate *gate, const struct config *config, struct err *err)
+{
+	if (config->tls_purpose_given && !wants_certificates(gate, config))
+		return err_set(err, -EINVAL,
+			       "--tls-purpose: is about certificates of clients, and none has to "
+			       "show one: add --tls-verify-peer, or a rule that names one");
 	return 0;
 }
 

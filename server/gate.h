@@ -37,6 +37,12 @@ struct gate_place {
  */
 int gate_open(struct gate **gatep, const struct config *config, struct err *err) no_co_fn;
 
+/*
+ * At the start, for the first one: -EINVAL for an option that changes nothing for anybody.
+ * On a reload that is no reason to keep rules that somebody wants to be rid of.
+ */
+int gate_check_start(const struct gate *gate, const struct config *config, struct err *err);
+
 /* Lets the sandbox have what another gate_open() reads. Context: main. */
 int gate_allow_reload(const struct config *config, struct err *err) no_co_fn;
 

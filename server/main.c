@@ -616,6 +616,8 @@ server_open(struct server *s, struct err *err)
 	if ((ret = gate_open(&gate, &s->config, err)) < 0)
 		return ret;
 	gate_place_init(&s->gate, gate);
+	if ((ret = gate_check_start(gate, &s->config, err)) < 0)
+		return ret;
 	if ((ret = exports_open(s, err)) < 0)
 		return ret;
 	signals_hold(s);

@@ -437,16 +437,6 @@ socket_domain(int fd)
 	return getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len) == 0 ? domain : -1;
 }
 
-void
-chan_co_goodbye(struct chan *chan)
-{
-	if (!chan->tls || chan->aborted)
-		return;
-	chan_tls_bye(chan->tls);
-	chan->tx_limit = loop_now(chan->loop) + LIMIT_LINGER_NS;
-	(void)send_output(chan);
-}
-
 /* Bytes in the socket that the peer (TCP: its kernel) has not taken. */
 static size_t
 unsent(const struct chan *chan)
@@ -461,6 +451,19 @@ static bool
 peer_has_all(const struct chan *chan)
 {
 	return chan->unsent == 0 && socket_domain(chan->wfd) == AF_UNIX;
+}
+
+void
+chan_co_goodbye(struct chan *chan)
+{
+	if (!chan->tls || chan->aborted)
+		return;
+	chan_tls_bye(chan->tls);
+	chan->unsent = unsent(chan);
+	/* It stays there to be read: no reason to linger. An alert is for one that still sends. */
+	chan->only_goodbye = peer_has_all(chan) && !chan_tls_failed(chan->tls);
+	chan->tx_limit = loop_now(chan->loop) + LIMIT_LINGER_NS;
+	(void)send_output(chan);
 }
 
 static void
@@ -489,7 +492,7 @@ chan_co_linger(struct chan *chan)
 	if (!chan->wfd_is_socket || chan->aborted || shutdown(chan->wfd, SHUT_WR) < 0)
 		return;
 	chan->unsent = unsent(chan);
-	if (peer_has_all(chan))
+	if (peer_has_all(chan) || chan->only_goodbye)
 		return;
 	chan->stopped = 0;
 	chan->begin = chan->end = 0;

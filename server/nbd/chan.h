@@ -47,6 +47,7 @@ struct chan {
 	size_t ahead_max; /* bytes one receive may ask for */
 	size_t unsent;	  /* lingering: what the peer had not taken when last looked at */
 	uint64_t linger_limit; /* when it must have taken some of that */
+	bool only_goodbye;     /* of a unix socket: all that the peer may not have taken */
 };
 
 /* Takes the descriptors over when it succeeds. Context: main. -ENOMEM. */
@@ -110,7 +111,8 @@ void chan_co_goodbye(struct chan *chan) co_fn;
  * LIMIT_LINGER_NS: closing earlier would take the last replies away from a TCP
  * peer that sends something meanwhile. For one that trickles there is the limit
  * of a message. May follow chan_stop(). There is nothing to wait for after
- * chan_abort(), on pipes, and when a peer on a unix socket has read everything.
+ * chan_abort(), on pipes, and when a peer on a unix socket has read everything, or had
+ * before the goodbye: there that can still be read when the socket is closed.
  */
 void chan_co_linger(struct chan *chan) co_fn;
 

@@ -416,6 +416,29 @@ START_TEST(goodbye_to_one_that_is_late)
 }
 END_TEST
 
+/* On a unix socket it can be read later: a server that stops does not wait for that. */
+START_TEST(goodbye_to_one_that_does_not_read)
+{
+	uint8_t starttls[NBD_OPTION_BYTES], rest[64];
+
+	start_with_tls(0);
+	say_flags();
+	option_header(starttls, NBD_OPT_STARTTLS, 0);
+	say(starttls, sizeof(starttls));
+	ck_assert(!hung_up());
+	ck_assert_uint_eq(received, NBD_GREETING_BYTES + NBD_OPTION_REPLY_BYTES);
+	worker_drain(worker);
+	unit_loop_turns(&u, 8);
+	unit_loop_pass(&u, LIMIT_HANDSHAKE_LINGER_NS);
+	unit_loop_turns(&u, 8);
+	ck_assert(is_closed);
+	ck_assert_int_gt(recv(peer, rest, sizeof(rest), 0), 0);
+	ck_assert_int_eq(rest[0], 0x15);
+	ck_assert_int_eq(recv(peer, rest, sizeof(rest), 0), 0);
+	finish();
+}
+END_TEST
+
 START_TEST(in_time)
 {
 	uint8_t go[NBD_OPTION_BYTES + 6] = { 0 };
@@ -437,4 +460,4 @@ END_TEST
 UNIT_MAIN_IF(unit_loop_possible(), silence, progress_earns_no_time, takes_no_answer, no_limit,
 	     no_limit_but_a_stall, no_limit_but_that_of_tls, no_limit_but_the_end_of_the_server,
 	     go_ahead_of_the_limit, go_ahead_of_the_end_of_the_server, goodbye_to_one_that_is_late,
-	     in_time)
+	     goodbye_to_one_that_does_not_read, in_time)

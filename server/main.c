@@ -745,13 +745,14 @@ limits_log(const struct server *s)
 			 tcp->keepalive_interval_s, tcp->keepalive_probes);
 	log_debug("limits max_connections=%u max_handshakes=%u shared=%u handshake_limit_s=%u "
 		  "keepalive=%s tcp_user_timeout_s=%u shutdown_timeout_s=%u stall_s=%u "
-		  "options=%u option_bytes=%u inflight=%u request_bytes=%u refused_bytes=%u "
-		  "connection_payload_bytes=%u worker_payload_bytes=%llu",
+		  "options=%u option_bytes=%u queries=%u name_bytes=%u inflight=%u "
+		  "request_bytes=%u refused_bytes=%u connection_payload_bytes=%u "
+		  "worker_payload_bytes=%llu",
 		  c->connections_max, c->handshakes_max, c->clients_max, c->handshake_s, keepalive,
 		  tcp->user_timeout_s, c->shutdown_s, (unsigned)(LIMIT_STALL_NS / LIMIT_MS(1000)),
 		  LIMIT_OPTIONS + LIMIT_OPTIONS_PER_EXPORT * s->exports.count, LIMIT_OPTION_BYTES,
-		  LIMIT_INFLIGHT, LIMIT_PAYLOAD_SERVED, LIMIT_PAYLOAD_DRAINED, LIMIT_CONN_PAYLOAD,
-		  (unsigned long long)payload_per_worker(s));
+		  LIMIT_META_QUERIES, LIMIT_STRING_BYTES, LIMIT_INFLIGHT, LIMIT_PAYLOAD_SERVED,
+		  LIMIT_PAYLOAD_DRAINED, LIMIT_CONN_PAYLOAD, (unsigned long long)payload_per_worker(s));
 }
 
 /* Whether a client may get at EXP without TLS; with OVER_IP, one that comes over IP. */

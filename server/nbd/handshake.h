@@ -76,9 +76,9 @@ void handshake_renew(struct handshake *h);
 enum access_right handshake_right(const struct handshake *h, const struct export *exp);
 
 /*
- * The export of the LEN bytes in h->name, by the rules in force now. -ENOENT; -EACCES for one that does not
- * exist for this client only, which has been logged: the client gets, to the byte,
- * the same answer.
+ * The export of the LEN bytes in h->name, by the rules in force now. -ENOENT; -EACCES for
+ * one that does not exist for this client only, which has been logged: the client gets, to
+ * the byte, the same answer.
  */
 int handshake_find(struct handshake *h, uint32_t len, struct export **expp);
 

@@ -325,20 +325,6 @@ reloads(const struct server *s)
 	return s->config.access.path || s->config.tls_mode != TLS_OFF;
 }
 
-/* A list that is just being replaced must not let somebody in. */
-static int
-revocations_check(const struct gate *old, const struct gate *new, struct err *err)
-{
-	const char *path = old->tls ? tls_revocations(old->tls) : NULL;
-
-	if (!path || tls_revocations(new->tls))
-		return 0;
-	return err_set(err, -ENOENT,
-		       "TLS: %s: the revocation list that was there is missing; to do without one "
-		       "start the server anew",
-		       path);
-}
-
 /* All of the new, or nothing of it. */
 static void loop_fn
 reload(struct server *s)
@@ -347,7 +333,7 @@ reload(struct server *s)
 	struct gate *gate = NULL;
 
 	if (gate_open(&gate, &s->config, &err) < 0 ||
-	    revocations_check(s->gate.gate, gate, &err) < 0) {
+	    (gate->tls && tls_check_successor(s->gate.gate->tls, gate->tls, &err) < 0)) {
 		log_error("cannot reload, what was in force stays so: %s", err.text);
 		gate_put(gate);
 		return;
@@ -585,8 +571,6 @@ server_confine(struct server *s, struct err *err)
 	};
 	int ret;
 
-	if (s->gate.gate->tls)
-		sandbox_secrets();
 	if ((ret = listener_allow_unlink(&s->listeners, err)) < 0 ||
 	    (ret = gate_allow_reload(&s->config, err)) < 0)
 		return ret;

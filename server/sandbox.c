@@ -124,11 +124,14 @@ capabilities_drop(struct err *err)
 	return 0;
 }
 
+static bool has_secrets; /* of the process */
+
 void
 sandbox_secrets(void)
 {
 	const struct rlimit none = { 0, 0 };
 
+	has_secrets = true;
 	setrlimit(RLIMIT_CORE, &none);
 	/* The leak checker of a sanitizer is a debugger. */
 	if (!instrumented())
@@ -185,6 +188,9 @@ sandbox_enter(const struct sandbox_options *o, const struct identity *id, struct
 	ret = identity_become(id, err);
 	if (ret < 0)
 		return ret;
+	/* For who changes users the system's fs.suid_dumpable is in force again. */
+	if (has_secrets)
+		sandbox_secrets();
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0) /* UNTESTED: all kernels have it */
 		return err_set(err, -errno, "no_new_privs: %s", strerror(errno));
 	if (o->mode != SANDBOX_OFF) {

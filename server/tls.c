@@ -56,7 +56,8 @@ struct tls {
 	bool verify_peer;
 	bool any_purpose;
 	char *crl;		  /* the file of revocation lists, or NULL */
-	struct tls_certs trusted; /* until there is nothing more to hold against them */
+	struct tls_crls revoked;  /* what is in it */
+	struct tls_certs trusted; /* who signs certificates of clients, and these lists */
 	struct tls_expiries expiries;
 	struct tls_psk_list users;
 };
@@ -160,6 +161,10 @@ text_check(const char *path, const struct stat *st, bool secret, unsigned max_by
 	if (st->st_size > max_bytes)
 		return err_set(err, -EFBIG, "%s: has %lld bytes, but %u is the limit", path,
 			       (long long)st->st_size, max_bytes);
+	if (st->st_mode & S_IWOTH)
+		return err_set(err, -EACCES,
+			       "%s: everybody may write it, and so decide who gets in: chmod o-w",
+			       path);
 	if (secret && st->st_mode & 0037)
 		return err_set(err, -EACCES,
 			       "%s: has mode %04o, others than its owner and a group that reads "
@@ -242,14 +247,12 @@ trusted_examine(struct tls *tls, const struct text *text, struct err *err)
 static int
 crls_examine(struct tls *tls, const struct text *text, struct err *err)
 {
-	struct tls_crls crls = { 0 };
-	int ret = tls_crls_parse(&crls, text->data, text->len, err);
+	int ret = tls_crls_parse(&tls->revoked, text->data, text->len, err);
 
 	if (ret == 0)
-		ret = tls_crls_check(&crls, &tls->trusted, err);
+		ret = tls_crls_check(&tls->revoked, &tls->trusted, err);
 	if (ret == 0)
-		ret = tls_crls_expiries(&crls, text->path, &tls->expiries, err);
-	tls_crls_release(&crls);
+		ret = tls_crls_expiries(&tls->revoked, text->path, &tls->expiries, err);
 	if (ret < 0)
 		return err_prefix(err, "%s", text->path);
 	tls->crl = strdup(text->path);
@@ -367,7 +370,6 @@ trust_load(struct tls *tls, const struct tls_files *files, struct err *err)
 	if (ret >= 0)
 		ret = list_load(tls, files, files->crl, CRL_NAME,
 				gnutls_certificate_set_x509_crl_mem, crls_examine, err);
-	tls_certs_release(&tls->trusted);
 	return MIN(ret, 0);
 }
 
@@ -475,6 +477,8 @@ tls_free(struct tls *tls)
 		gnutls_priority_deinit(tls->priority);
 	tls_psk_release(&tls->users);
 	tls_expiries_release(&tls->expiries);
+	tls_crls_release(&tls->revoked);
+	tls_certs_release(&tls->trusted);
 	free(tls->crl);
 	free(tls);
 }
@@ -551,10 +555,20 @@ tls_put(struct tls *tls)
 		tls_free(tls);
 }
 
-const char *
-tls_revocations(const struct tls *tls)
+int
+tls_check_successor(const struct tls *old, const struct tls *new, struct err *err)
 {
-	return tls->crl;
+	int ret;
+
+	if (old->verify_peer && !new->verify_peer)
+		return err_set(err, -EINVAL,
+			       "TLS: no rule names a certificate any more, so whoever comes would "
+			       "get in without one; add --tls-verify-peer, or, to have it so, start "
+			       "the server anew");
+	if (!old->crl)
+		return 0;
+	ret = tls_crls_check_successor(&old->revoked, &new->revoked, &new->trusted, err);
+	return ret < 0 ? err_prefix(err, "TLS: %s", new->crl ? new->crl : old->crl) : 0;
 }
 
 void

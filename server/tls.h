@@ -67,8 +67,12 @@ int tls_files_each(const struct tls_files *files, int (*fn)(const char *path, st
 struct tls *tls_get(struct tls *tls);
 void tls_put(struct tls *tls); /* NULL is fine */
 
-/* The file that says which certificates have been taken back; NULL: there is none. */
-const char *tls_revocations(const struct tls *tls);
+/*
+ * Whether NEW, loaded again by the same options, may follow OLD: a file that is just being
+ * replaced must not let somebody in. -EINVAL: clients would not have to show certificates
+ * any more, or the revocation list of a CA that both trust is missing or older.
+ */
+int tls_check_successor(const struct tls *old, const struct tls *new, struct err *err);
 
 /* Logs what expires soon, or has expired, by the wall clock now. */
 void tls_warn_of_expiry(const struct tls *tls);

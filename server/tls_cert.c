@@ -62,6 +62,20 @@ tls_certs_release(struct tls_certs *certs)
 	*certs = (struct tls_certs){ 0 };
 }
 
+/* How often "-----" is there: each block of PEM has it four times. */
+static size_t
+dashes(const char *text, size_t len)
+{
+	const char *end = text + len, *at = text;
+	size_t n = 0;
+
+	while ((at = memmem(at, (size_t)(end - at), "-----", 5))) {
+		at += 5;
+		n++;
+	}
+	return n;
+}
+
 int
 tls_crls_parse(struct tls_crls *crls, const char *text, size_t len, struct err *err)
 {
@@ -73,6 +87,12 @@ tls_crls_parse(struct tls_crls *crls, const char *text, size_t len, struct err *
 		*crls = (struct tls_crls){ 0 };
 		return parse_error(ret, err);
 	}
+	/* GnuTLS passes over what it takes for something else. */
+	if (dashes(text, len) != 4 * (size_t)crls->count)
+		return err_set(err, -EINVAL,
+			       "%u revocation lists can be read, but there is more in it, or a line "
+			       "that begins or ends one is damaged",
+			       crls->count);
 	return 0;
 }
 
@@ -193,9 +213,24 @@ crl_is_signed(gnutls_x509_crl_t crl, gnutls_x509_crt_t issuer)
 	return verdict == 0;
 }
 
+/* To the byte: GnuTLS finds a list by what its issuer's name looks like. */
+static bool
+crl_is_of(gnutls_x509_crl_t crl, gnutls_x509_crt_t issuer)
+{
+	gnutls_datum_t name = { 0 }, its = { 0 };
+	bool same = gnutls_x509_crl_get_raw_issuer_dn(crl, &name) == 0 &&
+		    gnutls_x509_crt_get_raw_dn(issuer, &its) == 0 && name.size == its.size &&
+		    memcmp(name.data, its.data, its.size) == 0;
+
+	gnutls_free(name.data);
+	gnutls_free(its.data);
+	return same;
+}
+
 /*
  * When a client comes GnuTLS looks up a list by its issuer's name, and not whether it is
- * the issuer's: anybody's would put out clients, or let back in whom another one named.
+ * the issuer's: anybody's would put out clients, or let back in whom another one named;
+ * one that is nobody's, or spells the name otherwise, would do nothing at all.
  */
 static int
 crl_check(gnutls_x509_crl_t crl, unsigned n, const struct tls_certs *trusted, struct err *err)
@@ -204,15 +239,19 @@ crl_check(gnutls_x509_crl_t crl, unsigned n, const struct tls_certs *trusted, st
 
 	/* After a change of its key a CA is there twice. */
 	for (unsigned i = 0; i < trusted->count; i++) {
-		if (!gnutls_x509_crl_check_issuer(crl, trusted->crts[i]))
+		if (!crl_is_of(crl, trusted->crts[i]))
 			continue;
 		if (crl_is_signed(crl, trusted->crts[i]))
 			return 0;
 		named = true;
 	}
-	if (!named)
-		return 0;
-	return err_set(err, -EINVAL, "list %u of it is not signed by the CA that it names", n + 1);
+	if (named)
+		return err_set(err, -EINVAL, "list %u of it is not signed by the CA that it names",
+			       n + 1);
+	return err_set(err, -EINVAL,
+		       "list %u of it is of none of the CAs that are trusted, so it would revoke "
+		       "nothing; add the certificate of its CA to those",
+		       n + 1);
 }
 
 int
@@ -222,6 +261,41 @@ tls_crls_check(const struct tls_crls *crls, const struct tls_certs *trusted, str
 
 	for (unsigned i = 0; i < crls->count && ret == 0; i++)
 		ret = crl_check(crls->crls[i], i, trusted, err);
+	return ret;
+}
+
+/* When the newest list of ISSUER was made; -1: there is none. */
+static time_t
+newest(const struct tls_crls *crls, gnutls_x509_crt_t issuer)
+{
+	time_t at = -1;
+
+	for (unsigned i = 0; i < crls->count; i++)
+		if (crl_is_of(crls->crls[i], issuer))
+			at = MAX(at, gnutls_x509_crl_get_this_update(crls->crls[i]));
+	return at;
+}
+
+int
+tls_crls_check_successor(const struct tls_crls *old, const struct tls_crls *new,
+			 const struct tls_certs *trusted, struct err *err)
+{
+	int ret = 0;
+
+	for (unsigned i = 0; i < trusted->count && ret == 0; i++) {
+		time_t was = newest(old, trusted->crts[i]), is = newest(new, trusted->crts[i]);
+		char was_date[TLS_DATE_MAX], is_date[TLS_DATE_MAX];
+
+		if (was != -1 && is == -1)
+			ret = err_set(err, -EINVAL,
+				      "the revocation list that was there is missing; to do without "
+				      "one start the server anew");
+		else if (is < was)
+			ret = err_set(err, -EINVAL,
+				      "the revocation list is of %s, older than the one in force, of "
+				      "%s; to go back start the server anew",
+				      tls_date(is_date, is), tls_date(was_date, was));
+	}
 	return ret;
 }
 

@@ -49,10 +49,17 @@ int tls_certs_check_own(const struct tls_certs *certs, time_t now, struct err *e
 int tls_certs_check_trusted(const struct tls_certs *certs, struct err *err);
 
 /*
- * Each list that says that it is of one of TRUSTED is signed by it; its dates may be
- * any. Who has issued another one, maybe below them, cannot be known here. -EINVAL.
+ * Each list is of one of TRUSTED, whose name it has to the byte, and signed by it; its
+ * dates may be any. -EINVAL.
  */
 int tls_crls_check(const struct tls_crls *crls, const struct tls_certs *trusted, struct err *err);
+
+/*
+ * Of each of TRUSTED that has a list in OLD there is one in NEW, and its newest is no
+ * older. -EINVAL.
+ */
+int tls_crls_check_successor(const struct tls_crls *old, const struct tls_crls *new,
+			     const struct tls_certs *trusted, struct err *err);
 
 /*
  * One certificate of a client's, LEN bytes of DER: strong enough, whatever

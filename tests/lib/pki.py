@@ -10,6 +10,7 @@
 A directory has the names that servers and clients look for: ca-cert.pem,
 server-cert.pem, server-key.pem, client-cert.pem, client-key.pem.
 """
+import datetime
 import os
 import shutil
 import ssl
@@ -18,6 +19,7 @@ import subprocess
 from server import path_for
 
 DAY = 86400
+LISTED = datetime.date.today() - datetime.timedelta(days=1)
 
 
 def certtool(*args, template=""):
@@ -151,11 +153,15 @@ class Pki:
         return where
 
     def revoke(self, cert, where, days=365, dates=None):
-        """ca-crl.pem into the directory: the certificate is taken back."""
+        """
+        ca-crl.pem into the directory: the certificate is taken back. All lists of a test
+        are of one moment, unless it says when: none is older than another one.
+        """
         certtool("--generate-crl", "--load-ca-privkey", self.key, "--load-ca-certificate",
                  self.cert, "--load-certificate", cert, "--outfile",
                  os.path.join(where, "ca-crl.pem"),
-                 template=(dates or f"crl_next_update = {days}\n") + "crl_number = 1\n")
+                 template=(dates or f'crl_this_update_date = "{LISTED}"\n'
+                           f"crl_next_update = {days}\n") + "crl_number = 1\n")
 
 
 def psk_file(users):

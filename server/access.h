@@ -126,7 +126,8 @@ struct access_source {
 
 /*
  * Reads and checks all rules. -EINVAL with the option or FILE:LINE:COLUMN, the
- * word, and what would be right; -ENOMEM; an error of the file. Context: main.
+ * word, and what would be right; -ENOMEM; an error of the file. Context: main, after
+ * tls_init(): how certificates' names are written is for GnuTLS to say.
  */
 int access_load(struct access **accessp, const struct access_source *source,
 		struct err *err) no_co_fn;

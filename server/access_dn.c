@@ -2,34 +2,25 @@
 /*
  * access_dn.c - the one way in which a certificate's name is written; see access_dn.h.
  *
- * The path: type_check() and value_check() in turn, each from where the last has ended.
+ * The path: access_dn_is_canonical() takes one TYPE=VALUE after the other, part_check().
+ * What a part says, however it says it, becomes a name of its own in DER, which GnuTLS
+ * prints as it would a certificate's: that has to be the part again, byte by byte.
  *
- * A name of a type is one that this GnuTLS has: there are more from time to time. Types
- * that it does not know are numbers, and their values `#` with the bytes of their DER;
- * so is a value that has a NUL in it. Before other values a backslash stands where
- * there is no way without, and a control character is as it is.
+ * GnuTLS reads such texts, too, but not all of those that it prints. It knows the types,
+ * and is always given the bytes of a value, TYPE=#HEX.
  */
 #include "access_dn.h"
 
 #include <ctype.h>
 #include <gnutls/x509.h>
 #include <stdarg.h>
+#include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 
 #include "base/annotate.h"
-
-/* Those below 2.5.4 are tried one by one. */
-static const char *const other_oids[] = {
-	"0.9.2342.19200300.100.1.1", "0.9.2342.19200300.100.1.3", "0.9.2342.19200300.100.1.25",
-	"1.2.840.113549.1.9.1",	     "1.2.643.100.1",		  "1.2.643.100.3",
-	"1.2.643.100.4",	     "1.2.643.100.5",		  "1.2.643.3.131.1.1",
-	"1.3.6.1.4.1.311.60.2.1.1",  "1.3.6.1.4.1.311.60.2.1.2",  "1.3.6.1.4.1.311.60.2.1.3",
-	"1.3.6.1.5.5.7.9.1",	     "1.3.6.1.5.5.7.9.2",	  "1.3.6.1.5.5.7.9.3",
-	"1.3.6.1.5.5.7.9.4",	     "1.3.6.1.5.5.7.9.5",
-};
-#define X500_MAX 128u
+#include "server/log.h"
 
 static bool no(char *why, const char *fmt, ...) printf_fn(2, 3);
 
@@ -44,140 +35,156 @@ no(char *why, const char *fmt, ...)
 	return false;
 }
 
-/* --- Types ------------------------------------------------------------------- */
+/* --- As GnuTLS prints it ------------------------------------------------------ */
 
-/* Number N of those that may have a name; NULL: it has none. */
-static const char *
-type_name(unsigned n)
+/* The name that is TEXT, TYPE=#HEX; NULL: there can be none. */
+static char *
+print(const char *text)
 {
-	char oid[16];
+	gnutls_datum_t der = { 0 }, printed = { 0 };
+	gnutls_x509_dn_t dn;
+	const char *end;
 
-	if (n >= X500_MAX)
-		return gnutls_x509_dn_oid_name(other_oids[n - X500_MAX], 0);
-	snprintf(oid, sizeof(oid), "2.5.4.%u", n);
-	return gnutls_x509_dn_oid_name(oid, 0);
+	if (gnutls_x509_dn_init(&dn) < 0)
+		return NULL;
+	/* Only reading it back shows whether the value is one. */
+	if (gnutls_x509_dn_set_str(dn, text, &end) == 0 &&
+	    gnutls_x509_dn_export2(dn, GNUTLS_X509_FMT_DER, &der) == 0 &&
+	    gnutls_x509_dn_import(dn, &der) == 0 && gnutls_x509_dn_get_str2(dn, &printed, 0) < 0)
+		printed.data = NULL;
+	gnutls_free(der.data);
+	gnutls_x509_dn_deinit(dn);
+	return (char *)printed.data;
 }
 
-static bool
-named_type_check(const char *type, size_t len, char *why)
+/* TYPE with a string of LEN bytes. */
+static char *
+print_string(const char *type, unsigned tag, const char *string, size_t len)
 {
-	const char *almost = NULL;
+	char *text = malloc(strlen(type) + sizeof("=#tt82llll") + 2 * len), *at = text, *printed;
 
-	for (unsigned n = 0; n < X500_MAX + ARRAY_SIZE(other_oids); n++) {
-		const char *name = type_name(n);
-
-		if (!name || strlen(name) != len || strncasecmp(name, type, len) != 0)
-			continue;
-		if (memcmp(name, type, len) == 0)
-			return true;
-		almost = name;
+	/* One that is longer is no certificate's. */
+	if (!text || len > UINT16_MAX) {
+		free(text);
+		return NULL;
 	}
-	if (almost)
-		return no(why, "the type %.*s is written %s", (int)len, type, almost);
-	return no(why, "there is no type %.*s, but for example CN, O, OU, C, ST, L, DC, UID, EMAIL",
-		  (int)len, type);
-}
-
-/* One that has a name is written with it. */
-static bool
-numbered_type_check(const char *type, size_t len, char *why)
-{
-	char oid[64];
-	const char *name;
-
-	if (len >= sizeof(oid) || type[len - 1] == '.' || !memchr(type, '.', len))
-		return no(why, "a type is a name such as CN, or a number such as 1.2.3.4");
-	memcpy(oid, type, len);
-	oid[len] = '\0';
-	name = gnutls_x509_dn_oid_name(oid, 0);
-	if (name)
-		return no(why, "the type %s is written %s", oid, name);
-	return true;
-}
-
-/* At the beginning of *AT, with its `=`; moves on. */
-static bool
-type_check(const char **at, bool *numbered, char *why)
-{
-	const char *type = *at;
-	size_t len;
-
-	*numbered = isdigit((unsigned char)*type);
-	len = *numbered ? strspn(type, "0123456789.") : strcspn(type, "=,+\\ ");
-	if (len == 0 || len > 64 || type[len] != '=')
-		return no(why, "TYPE=VALUE is wanted, without blanks before it or around `='");
-	*at += len + 1;
-	return *numbered ? numbered_type_check(type, len, why) : named_type_check(type, len, why);
-}
-
-/* --- Values ------------------------------------------------------------------ */
-
-static bool
-ends_value(char c)
-{
-	return c == '\0' || c == ',' || c == '+';
+	at += sprintf(at, "%s=#%02x", type, tag);
+	at += sprintf(at, len < 0x80 ? "%02zx" : len < 0x100 ? "81%02zx" : "82%04zx", len);
+	for (size_t i = 0; i < len; i++)
+		at += sprintf(at, "%02x", (unsigned char)string[i]);
+	printed = print(text);
+	free(text);
+	return printed;
 }
 
 static bool
-hex_check(const char **at, char *why)
+is_hex(const char *printed)
 {
-	size_t len = strspn(++*at, "0123456789abcdef");
-
-	*at += len;
-	if (len == 0 || len % 2 || !ends_value(**at))
-		return no(why, "after `#' pairs of hexadecimal digits are wanted, in lower case; a "
-			       "value that begins with it has a backslash before it");
-	return true;
+	return strchr(printed, '=')[1] == '#';
 }
 
-/* What follows a backslash, which is FIRST in the value or not. */
-static bool
-escape_check(const char *at, bool first, char *why)
+/* With the kind of string that the type has; if it has none the value is in hexadecimal. */
+static char *
+print_any_string(const char *type, const char *string, size_t len)
 {
-	if (*at && strchr(",+\"\\<>;", *at))
-		return true;
-	if ((*at == ' ' && (first || ends_value(at[1]))) || (*at == '#' && first))
-		return true;
-	return no(why, "a backslash stands before , + \" \\ < > ; alone, a `#' at the beginning, and "
-		       "a blank at the beginning or the end of a value");
+	static const uint8_t tags[] = {
+		0x16 /* IA5String */, 0x13 /* PrintableString */, 0x0c /* UTF8String */
+	};
+	char *printed = NULL;
+
+	for (size_t i = 0; i < ARRAY_SIZE(tags) && (!printed || is_hex(printed)); i++) {
+		gnutls_free(printed);
+		printed = print_string(type, tags[i], string, len);
+	}
+	return printed;
 }
 
-static bool
-value_check(const char **at, bool numbered, char *why)
-{
-	const char *start = *at;
+/* --- What is written ---------------------------------------------------------- */
 
-	if (*start == '#')
-		return hex_check(at, why);
-	if (numbered || ends_value(*start))
-		return no(why, numbered ? "the value of a type without a name is `#' and the bytes "
-					  "of its DER" :
-					  "a value has at least one character");
-	for (; !ends_value(**at); ++*at) {
-		if (**at == '\\') {
-			if (!escape_check(*at + 1, *at == start, why))
-				return false;
-			++*at;
-		} else if (strchr("\"<>;", **at)) {
-			return no(why, "`%c' has a backslash before it", **at);
-		} else if (**at == ' ' && (*at == start || ends_value((*at)[1]))) {
-			return no(why, "a blank at the beginning or the end of a value has a "
-				       "backslash before it");
+/* In place, as others write it, too: \NN, and blanks around it that do not count. Its length. */
+static size_t
+unescape(char *value)
+{
+	char *in = value + strspn(value, " "), *out = value, *end = value;
+
+	while (*in) {
+		bool counts = *in != ' ';
+		unsigned byte;
+
+		if (*in == '\\' && isxdigit((unsigned char)in[1]) &&
+		    isxdigit((unsigned char)in[2])) {
+			sscanf(in + 1, "%2x", &byte);
+			*out++ = (char)byte;
+			in += 3;
+		} else {
+			in += *in == '\\' && in[1];
+			*out++ = *in++;
 		}
+		if (counts)
+			end = out;
 	}
-	return true;
+	return (size_t)(end - value);
+}
+
+/* PART has no separator; TYPE is a copy that is taken apart. */
+static bool
+part_check(const char *part, char *type, char *why)
+{
+	char had[LOG_QUOTE_MAX], wanted[LOG_QUOTE_MAX], *value = strchr(type, '='), *printed;
+	bool same;
+
+	if (!value || value == type)
+		return no(why, "TYPE=VALUE is wanted, without blanks before it or around `='");
+	*value++ = '\0';
+	printed = print_string(type, 0x0c, "x", 1);
+	if (!printed)
+		return no(why, "there is no type %s, but for example CN, O, OU, C, ST, L, DC, UID, "
+			       "EMAIL", log_quote(had, type, strlen(type)));
+	gnutls_free(printed);
+	if (*value == '#') {
+		printed = print(part);
+		if (!printed)
+			return no(why, "after `#' the bytes of one value in DER are wanted, two "
+				       "digits each; a value that begins with it has a backslash "
+				       "before it");
+	} else {
+		printed = print_any_string(type, value, unescape(value));
+		if (!printed)
+			return no(why, "a value has at least one character");
+	}
+	same = strcmp(printed, part) == 0;
+	if (!same)
+		no(why, "%s is written %s", log_quote(had, part, strlen(part)),
+		   log_quote(wanted, printed, strlen(printed)));
+	gnutls_free(printed);
+	return same;
+}
+
+/* To the next one that has no backslash before it. */
+static size_t
+part_len(const char *at)
+{
+	size_t len = 0;
+
+	while (at[len] && at[len] != ',' && at[len] != '+')
+		len += at[len] == '\\' && at[len + 1] ? 2 : 1;
+	return len;
 }
 
 bool
 access_dn_is_canonical(const char *dn, char why[ACCESS_DN_WHY_MAX])
 {
-	const char *at = dn;
-	bool numbered;
+	for (;;) {
+		size_t len = part_len(dn);
+		char *part = strndup(dn, len), *copy = strndup(dn, len);
+		bool ok = part && copy ? part_check(part, copy, why) : no(why, "out of memory");
 
-	while (type_check(&at, &numbered, why) && value_check(&at, numbered, why)) {
-		if (!*at)
+		free(part);
+		free(copy);
+		if (!ok)
+			return false;
+		if (!dn[len])
 			return true;
-		at++;
+		dn += len + 1;
 	}
-	return false;
 }

@@ -6,7 +6,7 @@
  * never prints would fit nobody, and a rule with `none` would keep nobody out.
  *
  * Threads: any.
- * Source: RFC 4514, section 2, which leaves a choice; gnutls_x509_crt_get_dn3(3), which
+ * Source: RFC 4514, section 2, which leaves a choice; gnutls_x509_dn_get_str2(3), which
  * has made it.
  */
 #ifndef SERVER_ACCESS_DN_H
@@ -14,9 +14,12 @@
 
 #include <stdbool.h>
 
-#define ACCESS_DN_WHY_MAX 160
+#define ACCESS_DN_WHY_MAX 240
 
-/* Whether a certificate's name can look so; if not, WHY says what is wrong with it. */
+/*
+ * Whether a certificate's name can look so; if not, WHY says what is wrong with it, and how
+ * it is written if that is known. After tls_init().
+ */
 bool access_dn_is_canonical(const char *dn, char why[ACCESS_DN_WHY_MAX]);
 
 #endif

@@ -360,8 +360,8 @@ text_parse(struct parser *p, const struct word *w, char *value, struct access_su
 	if (!*value)
 		return bad_word(p, w, "must have something behind it");
 	if (s->kind == SUBJECT_DN && !access_dn_is_canonical(value, why))
-		return bad(p, w->column, "%s: no certificate's name is written so: %s, as in "
-					 "'CN=alice,O=Example\\, Inc.'",
+		return bad(p, w->column, "%s: no certificate's name is written so, as "
+					 "'CN=alice,O=Example\\, Inc.' is: %s",
 			   log_quote(p->quoted, w->text, w->len), why);
 	s->text = (struct access_text){ .data = value, .len = strlen(value) };
 	return 0;

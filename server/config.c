@@ -21,6 +21,7 @@
 #include "base/annotate.h"
 #include "server/config_target.h"
 #include "server/limits.h"
+#include "server/tls.h"
 #include "server/value.h"
 
 const char config_usage[] =
@@ -693,7 +694,9 @@ access_settle(struct config *config, struct err *err)
 	config->access.nexports = config->ntargets;
 	lines = config->access;
 	lines.path = NULL;
-	ret = access_load(&access, &lines, err);
+	ret = tls_init(err);
+	if (ret == 0)
+		ret = access_load(&access, &lines, err);
 	if (ret == 0)
 		access_free(access);
 	return ret;

@@ -16,6 +16,7 @@
 #include "lib/check.h"
 #include "server/access.h"
 #include "server/limits.h"
+#include "server/tls.h"
 
 #define EXPORTS 6
 #define PEERS 6
@@ -127,6 +128,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	char path[40];
 	unsigned nrules;
 
+	check(tls_init(&err) == 0, err.text);
 	access = load(data, size, path, sizeof(path), &err);
 	if (!access)
 		return 0;

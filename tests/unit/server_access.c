@@ -7,9 +7,12 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <gnutls/x509.h>
 #include <sys/stat.h>
 
+#include "server/access_dn.h"
 #include "server/limits.h"
+#include "server/tls.h"
 #include "tests/lib/unit.h"
 
 static const char *const names[] = { "a", "b", "", "*", "on", "two words", "q\"'\\", "n\nl" };
@@ -30,6 +33,7 @@ load(const char *file, const struct access_line *lines, unsigned nlines)
 	access_free(access_list);
 	access_list = NULL;
 	err = (struct err){ 0 };
+	ck_assert_int_eq(tls_init(&err), 0);
 	return access_load(&access_list, &source, &err);
 }
 
@@ -330,27 +334,47 @@ START_TEST(names_that_no_certificate_has)
 	static const char *const good_ones[] = {
 		"CN=a", "CN=a,O=b,C=DE", "1.2.3.4=#0c0161", "CN=a+UID=1,O=x", "EMAIL=a@b,DC=x",
 		"CN=a\\,b", "CN=\\ a\\ ", "CN=\\ ", "CN=a b", "CN=a  b", "CN=\\#a", "CN=a#b",
-		"CN=a\\\\", "CN=x=y", "CN=#0c03610062", "CN=a\\<b\\>\\;\\\"\\+", "serialNumber=1",
+		"CN=a\\\\", "CN=x=y", "CN=x=#y", "CN=#0c03610062", "CN=a\\<b\\>\\;\\\"\\+",
+		"serialNumber=1", "CN=\xc3\xa9", "EMAIL=#0c0161", "1.2.3.4=#0500", "C=D",
+		"2.5.4.45=#03020701", "1.2.3.4=#30060c01610c0162", "L=a,ST=b,CN=a,CN=a",
 	};
-	/* Each with a word of why. */
+	/* Each with a word of why; where something else is meant, with that. */
 	static const char *const bad_ones[][2] = {
 		{ "", "behind it" }, { "alice", "TYPE=VALUE" }, { "CN=", "at least one" },
-		{ "=a", "TYPE=VALUE" }, { "CN=a,", "TYPE=VALUE" }, { "CN=a,,O=b", "TYPE=VALUE" },
-		{ "CN=a, O=b", "TYPE=VALUE" }, { "CN=a ,O=b", "a blank at" },
-		{ "CN=a ", "a blank at" }, { "CN= a", "a blank at" },
-		{ "CN=a;O=b", "`;' has a backslash" }, { "CN=a\\", "a backslash stands" },
-		{ "CN=a\\x", "a backslash stands" }, { "CN=<a>", "`<' has a backslash" },
-		{ "/CN=a", "no type /CN" }, { "C N=a", "TYPE=VALUE" },
-		{ "CN=a\"b", "`\"' has a backslash" }, { ",CN=a", "TYPE=VALUE" },
+		{ "CN= ", "at least one" }, { "=a", "TYPE=VALUE" }, { "CN=a,", "TYPE=VALUE" },
+		{ "CN=a,,O=b", "TYPE=VALUE" }, { ",CN=a", "TYPE=VALUE" }, { "CN=a+", "TYPE=VALUE" },
+		{ "CN=a, O=b", "\" O=b\" is written \"O=b\"" },
+		{ "CN=a ,O=b", "\"CN=a \" is written \"CN=a\"" },
+		{ "CN=a ", "is written \"CN=a\"" }, { "CN= a", "is written \"CN=a\"" },
+		{ "CN =a", "is written \"CN=a\"" }, { "CN=\\ a ", "is written \"CN=\\x5c a\"" },
+		{ "CN=a;O=b", "is written \"CN=a\\x5c;O=b\"" },
+		{ "CN=a\\", "is written \"CN=a\\x5c\\x5c\"" }, { "CN=a\\x", "is written \"CN=ax\"" },
+		{ "CN=<a>", "is written \"CN=\\x5c<a\\x5c>\"" },
+		{ "CN=a\"b", "is written \"CN=a\\x5c\\x22b\"" },
+		{ "CN=#a", "after `#'" }, { "/CN=a", "no type \"/CN\"" },
+		{ "C N=a", "no type \"C N\"" },
 		/* What other programs print. */
-		{ "CN=a\\2Cb", "a backslash stands" }, { "CN=a\\=b", "a backslash stands" },
-		{ "CN=a\\#b", "a backslash stands" }, { "CN=a\\ b", "a backslash stands" },
-		{ "cn=a", "the type cn is written CN" }, { "email=a", "is written EMAIL" },
-		{ "emailAddress=a", "no type emailAddress" }, { "S=a", "no type S" },
-		{ "2.5.4.3=#0c0161", "the type 2.5.4.3 is written CN" },
-		{ "1.2.3.4=a", "is `#' and the bytes" }, { "1.2.3.4=#0C0161", "in lower case" },
-		{ "CN=#0c016", "in lower case" }, { "CN=#", "in lower case" },
-		{ "1=#00", "or a number such as" }, { "1.2.=#00", "or a number such as" },
+		{ "CN=\\61lice", "is written \"CN=alice\"" },
+		{ "CN=a\\2Cb", "is written \"CN=a\\x5c,b\"" },
+		{ "CN=a\\00b", "is written \"CN=#0c03610062\"" },
+		{ "CN=a\\=b", "is written \"CN=a=b\"" }, { "CN=a\\#b", "is written \"CN=a#b\"" },
+		{ "CN=a\\ b", "is written \"CN=a b\"" }, { "cn=a", "is written \"CN=a\"" },
+		{ "email=a", "is written \"EMAIL=a\"" }, { "S=a", "no type \"S\"" },
+		{ "emailAddress=a", "no type \"emailAddress\"" },
+		{ "2.5.4.3=#0c0161", "is written \"CN=a\"" }, { "2.5.4.3=a", "is written \"CN=a\"" },
+		{ "1.2.3.4=a", "is written \"1.2.3.4=#0c0161\"" },
+		{ "1.2.03.4=#0500", "is written \"1.2.3.4=#0500\"" },
+		{ "1=#0500", "no type \"1\"" }, { "3.2.3.4=#0500", "no type \"3.2.3.4\"" },
+		/* Bytes that are not written as such. */
+		{ "1.2.3.4=#0C0161", "is written \"1.2.3.4=#0c0161\"" },
+		{ "CN=#0c05616c696365", "is written \"CN=alice\"" },
+		{ "O=x,CN=#1305616c696365", "is written \"CN=alice\"" },
+		{ "CN=#1e020061", "is written \"CN=a\"" }, { "EMAIL=#160161", "is written \"EMAIL=a\"" },
+		/* And those that are no value. */
+		{ "CN=#0c016", "after `#'" }, { "CN=#", "after `#'" }, { "1.2.3.4=#ff", "after `#'" },
+		{ "1.2.3.4=#0c", "after `#'" }, { "1.2.3.4=#0c0261", "after `#'" },
+		{ "1.2.3.4=#0c016100", "after `#'" }, { "1.2.3.4=#0c01610500", "after `#'" },
+		{ "1.2.3.4=#30800c01610000", "after `#'" }, { "1.2.3.4=#0g", "after `#'" },
 	};
 	char text[120];
 
@@ -362,6 +386,64 @@ START_TEST(names_that_no_certificate_has)
 		snprintf(text, sizeof(text), "none dn='%s' on a", bad_ones[i][0]);
 		bad(load_allow(text), bad_ones[i][1]);
 	}
+	/* A control character is printed as it is. */
+	good(load_allow("read dn=\"CN=a\\x0a\\x09\" on a"));
+}
+END_TEST
+
+/* One of a random type, kind of string, and text. Its length. */
+static size_t
+random_name(uint8_t der[32], uint64_t *seed)
+{
+	static const char *const types[] = { "\x55\x04\x03", "\x55\x04\x06", "\x55\x04\x2d",
+					     "\x2a\x03\x04", "\x55\x04\x05" };
+	static const char *const texts[] = { "a", " ", "#", "\\", ",", "+", "\"", "<", ">", ";",
+					     "=", "\n", "\t", "\x7f", "\xc3\xa9", "/", "\xff" };
+	static const uint8_t tags[] = { 0x0c, 0x13, 0x14, 0x16, 0x1c, 0x1e, 0x04, 0x05, 0x30 };
+	size_t len = 0;
+
+	for (unsigned n = unit_random(seed) % 4; n > 0; n--) {
+		const char *text = texts[unit_random(seed) % ARRAY_SIZE(texts)];
+
+		memcpy(der + 13 + len, text, strlen(text));
+		len += strlen(text);
+	}
+	memcpy(der, "\x30\x00\x31\x00\x30\x00\x06\x03", 8);
+	for (unsigned i = 0; i < 3; i++)
+		der[1 + 2 * i] = (uint8_t)(11 + len - 2 * i);
+	memcpy(der + 8, types[unit_random(seed) % ARRAY_SIZE(types)], 3);
+	der[11] = tags[unit_random(seed) % ARRAY_SIZE(tags)];
+	der[12] = (uint8_t)len;
+	return 13 + len;
+}
+
+START_TEST(names_that_certificates_have)
+{
+	uint64_t seed = unit_seed();
+	unsigned texts = 0, bytes = 0;
+
+	ck_assert_int_eq(tls_init(&err), 0);
+	for (unsigned i = 0; i < 20000; i++) {
+		uint8_t der[32];
+		const gnutls_datum_t d = { der, (unsigned)random_name(der, &seed) };
+		char why[ACCESS_DN_WHY_MAX] = "", *value;
+		gnutls_datum_t text = { 0 };
+		gnutls_x509_dn_t dn;
+
+		ck_assert_int_eq(gnutls_x509_dn_init(&dn), 0);
+		/* Where an empty text is printed for a value that has none, there is no rule. */
+		if (gnutls_x509_dn_import(dn, &d) == 0 &&
+		    gnutls_x509_dn_get_str2(dn, &text, 0) == 0 &&
+		    (value = strchr((char *)text.data, '='))[1]) {
+			*(value[1] == '#' ? &bytes : &texts) += 1;
+			ck_assert_msg(access_dn_is_canonical((char *)text.data, why), "%s: %s",
+				      (char *)text.data, why);
+		}
+		gnutls_free(text.data);
+		gnutls_x509_dn_deinit(dn);
+	}
+	ck_assert_uint_gt(texts, 1000);
+	ck_assert_uint_gt(bytes, 1000);
 }
 END_TEST
 
@@ -739,6 +821,6 @@ START_TEST(releasing)
 END_TEST
 
 UNIT_MAIN(addresses, addresses_that_are_none, users, names_of_certificates,
-	  names_that_no_certificate_has, other_identities, psk_users, quotes, grammar,
-	  first_rule_decides, rules_that_decide_nothing, command_line_before_file, files,
-	  identities_named, nobody_is_admitted, releasing)
+	  names_that_no_certificate_has, names_that_certificates_have, other_identities, psk_users,
+	  quotes, grammar, first_rule_decides, rules_that_decide_nothing,
+	  command_line_before_file, files, identities_named, nobody_is_admitted, releasing)

@@ -238,7 +238,7 @@ trusted_examine(struct tls *tls, const struct text *text, struct err *err)
 	int ret = tls_certs_parse(&tls->trusted, text->data, text->len, err);
 
 	if (ret == 0)
-		ret = tls_certs_check_trusted(&tls->trusted, err);
+		ret = tls_certs_check_keys(&tls->trusted, err);
 	if (ret == 0)
 		ret = tls_certs_expiries(&tls->trusted, false, text->path, &tls->expiries, err);
 	return ret < 0 ? err_prefix(err, "%s", text->path) : 0;

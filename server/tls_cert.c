@@ -171,8 +171,8 @@ bad(unsigned n, struct err *err, const char *what, const char *algorithm, unsign
 		       what, algorithm ? algorithm : "unknown", size);
 }
 
-static int
-keys_check(const struct tls_certs *certs, struct err *err)
+int
+tls_certs_check_keys(const struct tls_certs *certs, struct err *err)
 {
 	unsigned bits;
 
@@ -184,12 +184,6 @@ keys_check(const struct tls_certs *certs, struct err *err)
 						   certs->crts[i], NULL)),
 				   bits);
 	return 0;
-}
-
-int
-tls_certs_check_trusted(const struct tls_certs *certs, struct err *err)
-{
-	return keys_check(certs, err);
 }
 
 /* --- Revocation lists ------------------------------------------------------- */
@@ -344,7 +338,7 @@ tls_certs_check_own(const struct tls_certs *certs, time_t now, struct err *err)
 	if (ret == 0)
 		ret = size_check(certs, err);
 	if (ret == 0)
-		ret = keys_check(certs, err);
+		ret = tls_certs_check_keys(certs, err);
 	for (unsigned i = 0; i < certs->count && ret == 0; i++)
 		if (signature_is_weak(certs->crts[i]))
 			ret = bad(i, err, "is signed with",

@@ -45,8 +45,8 @@ void tls_crls_release(struct tls_crls *crls);
  */
 int tls_certs_check_own(const struct tls_certs *certs, time_t now, struct err *err);
 
-/* Of those who sign clients' ones: the key of each is strong enough. -EINVAL. */
-int tls_certs_check_trusted(const struct tls_certs *certs, struct err *err);
+/* The key of each is strong enough: all that those who sign clients' ones need. -EINVAL. */
+int tls_certs_check_keys(const struct tls_certs *certs, struct err *err);
 
 /*
  * Each list is of one of TRUSTED, whose name it has to the byte, and signed by it; its

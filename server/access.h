@@ -85,7 +85,7 @@ struct access_peer {
 	/*
 	 * ACCESS_X509: of the client's own certificate, the first of its chain, once
 	 * all of it has been verified. The DN is the subject as RFC 4514 writes it,
-	 * the last RDN first, without blanks around separators.
+	 * the last RDN first, without blanks around separators; none if it is empty.
 	 */
 	struct access_text dn;
 	struct access_san *sans; /* of the types above; others are left out */

@@ -590,13 +590,14 @@ static const gnutls_typed_vdata_st client_purpose = {
  * size: what is in a certificate of 60 KiB, its signature still unknown, takes up to
  * 150 ms to look at. How strong its keys are: before the client's proof that it is its
  * own, when it has been read. GnuTLS verifies it, then or before; what it leaves to us,
- * the purpose, is last.
+ * the purpose and whether the client's names can be told, is last.
  */
 static int
 message_check(gnutls_session_t session, unsigned type, unsigned when, unsigned incoming,
 	      const gnutls_datum_t *message)
 {
 	const struct tls *tls = gnutls_session_get_ptr(session);
+	int ret = 0;
 
 	if (!incoming)
 		return 0;
@@ -605,8 +606,10 @@ message_check(gnutls_session_t session, unsigned type, unsigned when, unsigned i
 	if (type == GNUTLS_HANDSHAKE_CERTIFICATE_VERIFY)
 		return tls_peer_check_strength(session);
 	if (type == GNUTLS_HANDSHAKE_FINISHED && !tls->any_purpose)
-		return tls_peer_check_purpose(session);
-	return 0;
+		ret = tls_peer_check_purpose(session);
+	if (type == GNUTLS_HANDSHAKE_FINISHED && ret == 0)
+		ret = tls_peer_check_names(session);
+	return ret;
 }
 
 int

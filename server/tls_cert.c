@@ -14,6 +14,7 @@
 #include "base/annotate.h"
 #include "server/limits.h"
 #include "server/tls_expiry.h"
+#include "server/tls_peer.h"
 
 /* A certificate's length, and in TLS 1.3 that of its extensions. */
 #define ENTRY_BYTES 5u
@@ -353,7 +354,14 @@ tls_certs_check_own(const struct tls_certs *certs, time_t now, struct err *err)
 /* --- A client's -------------------------------------------------------------- */
 
 /* What is found wrong beyond what GnuTLS looks at, as errors that it has no meaning for. */
-enum refusal { WEAK, KEY_TOO_LARGE, EXPONENT_TOO_LARGE, NO_PURPOSE, ANY_PURPOSE };
+enum refusal {
+	WEAK,
+	KEY_TOO_LARGE,
+	EXPONENT_TOO_LARGE,
+	NO_PURPOSE,
+	ANY_PURPOSE,
+	UNREADABLE,
+};
 
 static const char *const refusals[] = {
 	[WEAK] = "a certificate has a key or a signature of an insecure algorithm",
@@ -363,6 +371,8 @@ static const char *const refusals[] = {
 		       "extended key usage, see --tls-purpose",
 	[ANY_PURPOSE] = "the certificate does not say that it is for TLS clients: its extended key "
 			"usage is for any purpose, see --tls-purpose",
+	[UNREADABLE] = "the certificate has a subject or another name that cannot be read, such as "
+		       "one with an empty part",
 };
 
 static int
@@ -512,4 +522,16 @@ tls_peer_check_purpose(gnutls_session_t session)
 
 	/* Those of the CAs in between need not say what theirs is for. */
 	return n > 0 ? peer_check(&chain[0], purpose_check) : 0;
+}
+
+int
+tls_peer_check_names(gnutls_session_t session)
+{
+	struct access_peer peer = { 0 };
+	int ret = tls_peer_identify(session, &peer);
+
+	access_peer_release(&peer);
+	if (ret == -EPROTO)
+		return refused(UNREADABLE);
+	return ret < 0 ? GNUTLS_E_MEMORY_ERROR : 0;
 }

@@ -74,6 +74,9 @@ int tls_peer_check_strength(struct gnutls_session_int *session);
 /* And that the client's own says that it is for TLS clients, in so many words. */
 int tls_peer_check_purpose(struct gnutls_session_int *session);
 
+/* And that tls_peer_identify() can tell who the client is. */
+int tls_peer_check_names(struct gnutls_session_int *session);
+
 /* Why one of these refuses, a constant; NULL: the error is GnuTLS's. */
 const char *tls_refusal(int error);
 

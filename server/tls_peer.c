@@ -11,6 +11,9 @@
 
 #include "server/limits.h"
 
+/* A SEQUENCE of nothing, in DER. */
+#define EMPTY_BYTES 2u
+
 /* A copy of its own, and a NUL behind it. */
 static int
 text_set(struct access_text *text, const void *data, size_t len)
@@ -92,19 +95,34 @@ sans_read(gnutls_x509_crt_t crt, struct access_peer *peer)
 	return ret;
 }
 
+/* The subject. One without parts is no text, where GnuTLS has an error as for a bad one. */
+static int
+dn_read(gnutls_x509_crt_t crt, struct access_peer *peer)
+{
+	gnutls_datum_t der = { 0 }, dn = { 0 };
+	int ret = -EPROTO;
+
+	if (gnutls_x509_crt_get_raw_dn(crt, &der) < 0)
+		return -EPROTO;
+	if (der.size == EMPTY_BYTES)
+		ret = 0;
+	else if (gnutls_x509_crt_get_dn3(crt, &dn, 0) >= 0)
+		ret = text_set(&peer->dn, dn.data, dn.size);
+	gnutls_free(dn.data);
+	gnutls_free(der.data);
+	return ret;
+}
+
 static int
 certificate_read(const gnutls_datum_t *der, struct access_peer *peer)
 {
-	gnutls_datum_t dn = { 0 };
 	gnutls_x509_crt_t crt;
 	int ret = -EPROTO;
 
 	if (gnutls_x509_crt_init(&crt) < 0)
 		return -ENOMEM;
-	if (gnutls_x509_crt_import(crt, der, GNUTLS_X509_FMT_DER) >= 0 &&
-	    gnutls_x509_crt_get_dn3(crt, &dn, 0) >= 0)
-		ret = text_set(&peer->dn, dn.data, dn.size);
-	gnutls_free(dn.data);
+	if (gnutls_x509_crt_import(crt, der, GNUTLS_X509_FMT_DER) >= 0)
+		ret = dn_read(crt, peer);
 	if (ret == 0)
 		ret = digest(der, peer->certificate_sha256);
 	if (ret == 0)

@@ -587,10 +587,11 @@ static const gnutls_typed_vdata_st client_purpose = {
 
 /*
  * What a message of the client's is held against before GnuTLS looks at it. A chain's
- * size: what is in a certificate of 60 KiB, its signature still unknown, takes up to
- * 150 ms to look at. How strong its keys are: before the client's proof that it is its
- * own, when it has been read. GnuTLS verifies it, then or before; what it leaves to us,
- * the purpose and whether the client's names can be told, is last.
+ * size, and how much is in it: what is in a certificate of 60 KiB, its signature still
+ * unknown, takes up to 150 ms to look at, and in one of 15 KiB 20. How strong its keys
+ * are: before the client's proof that it is its own, when it has been read. GnuTLS
+ * verifies it, then or before; what it leaves to us, the purpose and whether the
+ * client's names can be told, is last.
  */
 static int
 message_check(gnutls_session_t session, unsigned type, unsigned when, unsigned incoming,
@@ -603,6 +604,10 @@ message_check(gnutls_session_t session, unsigned type, unsigned when, unsigned i
 		return 0;
 	if (type == GNUTLS_HANDSHAKE_CERTIFICATE_PKT && message->size > LIMIT_PEER_CHAIN_BYTES)
 		return GNUTLS_E_HANDSHAKE_TOO_LARGE;
+	if (type == GNUTLS_HANDSHAKE_CERTIFICATE_PKT)
+		return tls_message_check_values(message->data, message->size,
+						gnutls_protocol_get_version(session) ==
+							GNUTLS_TLS1_3);
 	if (type == GNUTLS_HANDSHAKE_CERTIFICATE_VERIFY)
 		return tls_peer_check_strength(session);
 	if (type == GNUTLS_HANDSHAKE_FINISHED && !tls->any_purpose)

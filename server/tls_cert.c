@@ -12,12 +12,16 @@
 #include <string.h>
 
 #include "base/annotate.h"
+#include "server/der.h"
 #include "server/limits.h"
 #include "server/tls_expiry.h"
 #include "server/tls_peer.h"
 
-/* A certificate's length, and in TLS 1.3 that of its extensions. */
-#define ENTRY_BYTES 5u
+/* In a message: a certificate's length, and in TLS 1.3 that of its extensions. */
+#define CERTIFICATE_LEN_BYTES 3u
+#define EXTENSIONS_LEN_BYTES 2u
+#define CONTEXT_LEN_BYTES 1u
+#define ENTRY_BYTES (CERTIFICATE_LEN_BYTES + EXTENSIONS_LEN_BYTES)
 
 #define EXTENDED_KEY_USAGE "2.5.29.37"
 
@@ -355,6 +359,8 @@ tls_certs_check_own(const struct tls_certs *certs, time_t now, struct err *err)
 
 /* What is found wrong beyond what GnuTLS looks at, as errors that it has no meaning for. */
 enum refusal {
+	NO_DER,
+	TOO_MANY_VALUES,
 	WEAK,
 	KEY_TOO_LARGE,
 	EXPONENT_TOO_LARGE,
@@ -364,6 +370,8 @@ enum refusal {
 };
 
 static const char *const refusals[] = {
+	[NO_DER] = "a certificate is not DER",
+	[TOO_MANY_VALUES] = "a certificate has too many names, extensions or other parts",
 	[WEAK] = "a certificate has a key or a signature of an insecure algorithm",
 	[KEY_TOO_LARGE] = "a certificate has a key that is too large",
 	[EXPONENT_TOO_LARGE] = "a certificate has an RSA key whose exponent is too large",
@@ -387,6 +395,53 @@ tls_refusal(int error)
 	int which = GNUTLS_E_APPLICATION_ERROR_MAX - error;
 
 	return which >= 0 && which < (int)ARRAY_SIZE(refusals) ? refusals[which] : NULL;
+}
+
+/* The next LEN_BYTES + that many bytes of MESSAGE, which loses them. */
+static bool
+vector(gnutls_datum_t *message, unsigned len_bytes, gnutls_datum_t *bytes)
+{
+	unsigned len = 0;
+
+	if (message->size < len_bytes)
+		return false;
+	for (unsigned i = 0; i < len_bytes; i++)
+		len = len << 8 | message->data[i];
+	if (len > message->size - len_bytes)
+		return false;
+	*bytes = (gnutls_datum_t){ message->data + len_bytes, len };
+	message->data += len_bytes + len;
+	message->size -= len_bytes + len;
+	return true;
+}
+
+static int
+values_check(const gnutls_datum_t *der)
+{
+	int count = der_count(der->data, der->size);
+
+	if (count < 0)
+		return refused(NO_DER);
+	return count > LIMIT_PEER_CERTIFICATE_VALUES ? refused(TOO_MANY_VALUES) : 0;
+}
+
+int
+tls_message_check_values(const void *message, size_t len, bool is_13)
+{
+	gnutls_datum_t left = { (unsigned char *)(uintptr_t)message, (unsigned)len }, list, part;
+	int ret = 0;
+
+	if ((is_13 && !vector(&left, CONTEXT_LEN_BYTES, &part)) ||
+	    !vector(&left, CERTIFICATE_LEN_BYTES, &list) || left.size > 0)
+		return GNUTLS_E_UNEXPECTED_PACKET_LENGTH;
+	while (list.size > 0 && ret == 0) {
+		if (!vector(&list, CERTIFICATE_LEN_BYTES, &part))
+			return GNUTLS_E_UNEXPECTED_PACKET_LENGTH;
+		ret = values_check(&part);
+		if (is_13 && !vector(&list, EXTENSIONS_LEN_BYTES, &part))
+			return GNUTLS_E_UNEXPECTED_PACKET_LENGTH;
+	}
+	return ret;
 }
 
 /* Whether these are for clients in so many words: "any" says nothing either. */

@@ -62,9 +62,16 @@ int tls_crls_check_successor(const struct tls_crls *old, const struct tls_crls *
 			     const struct tls_certs *trusted, struct err *err);
 
 /*
+ * A client's Certificate message, before GnuTLS has taken its certificates apart: none
+ * has so many parts that this would take long. IS_13: it is TLS 1.3's. 0, or the error to
+ * end the handshake with: GnuTLS's, or one that tls_refusal() knows.
+ * Source: RFC 5246, 7.4.2; RFC 8446, 4.4.2.
+ */
+int tls_message_check_values(const void *message, size_t len, bool is_13);
+
+/*
  * One certificate of a client's, LEN bytes of DER: strong enough, whatever
- * --tls-priority says, and with a key that does not take long. 0, or the error to end
- * the handshake with: GnuTLS's, or one that tls_refusal() knows.
+ * --tls-priority says, and with a key that does not take long. Returns likewise.
  */
 int tls_cert_check_strength(const void *der, size_t len);
 

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* server_tls_cert.c - keys that a client could have a worker compute with for seconds. */
+/* server_tls_cert.c - what a client could have a worker compute with for long. */
 #include "server/tls_cert.h"
 
 #include <gnutls/abstract.h>
 #include <gnutls/gnutls.h>
 #include <gnutls/x509.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -74,4 +75,92 @@ START_TEST(large_exponents)
 }
 END_TEST
 
-UNIT_MAIN(large_keys, large_exponents)
+/* --- Messages --------------------------------------------------------------- */
+
+#define TOO_MANY "a certificate has too many names, extensions or other parts"
+#define NO_DER "a certificate is not DER"
+
+/* What is said of a message in memory of its own, past whose end nothing may be read. */
+static int
+check_message(const uint8_t *message, size_t len, bool is_13)
+{
+	uint8_t *own = calloc(len, 1);
+	int ret;
+
+	memcpy(own, message, len);
+	ret = tls_message_check_values(own, len, is_13);
+	free(own);
+	return ret;
+}
+
+/* A message of COUNT certificates, of which the last has VALUES. Its length. */
+static size_t
+message_of(uint8_t *message, unsigned count, unsigned values, bool is_13)
+{
+	size_t list = is_13 ? 4 : 3, len = list;
+
+	if (is_13)
+		message[0] = 0;
+	for (unsigned i = 0; i < count; i++) {
+		size_t more = i + 1 < count ? 0 : 2 * (size_t)(values - 1), size = more + 4;
+
+		memcpy(message + len, (uint8_t[]){ 0, (uint8_t)(size >> 8), (uint8_t)size, 0x30,
+						   0x82, (uint8_t)(more >> 8), (uint8_t)more }, 7);
+		if (more == 0) {
+			memcpy(message + len, (uint8_t[]){ 0, 0, 2, 0x30, 0 }, 5);
+			size = 2;
+		}
+		for (size_t k = 0; k < more; k += 2)
+			memcpy(message + len + 7 + k, (uint8_t[]){ 5, 0 }, 2);
+		len += 3 + size;
+		if (is_13) {
+			memset(message + len, 0, 2);
+			len += 2;
+		}
+	}
+	memcpy(message + list - 3, (uint8_t[]){ 0, (uint8_t)((len - list) >> 8),
+						(uint8_t)(len - list) }, 3);
+	return len;
+}
+
+START_TEST(values_of_messages)
+{
+	static uint8_t message[4096];
+
+	for (int is_13 = 0; is_13 < 2; is_13++) {
+		size_t len = message_of(message, 0, 0, is_13);
+
+		ck_assert_int_eq(check_message(message, len, is_13), 0);
+		for (unsigned count = 1; count < 4; count++) {
+			len = message_of(message, count, 512, is_13);
+			ck_assert_int_eq(check_message(message, len, is_13), 0);
+			len = message_of(message, count, 513, is_13);
+			ck_assert_pstr_eq(tls_refusal(check_message(message, len, is_13)),
+					  TOO_MANY);
+		}
+		/* A NULL of one byte that it has not. */
+		len = message_of(message, 2, 200, is_13);
+		message[len - (is_13 ? 3 : 1)] = 1;
+		ck_assert_pstr_eq(tls_refusal(check_message(message, len, is_13)), NO_DER);
+	}
+}
+END_TEST
+
+START_TEST(messages_cut_short)
+{
+	uint8_t message[2048];
+
+	for (int is_13 = 0; is_13 < 2; is_13++) {
+		size_t whole = message_of(message, 2, 200, is_13);
+
+		for (size_t len = 0; len < whole; len++)
+			ck_assert_int_eq(check_message(message, len, is_13),
+					 GNUTLS_E_UNEXPECTED_PACKET_LENGTH);
+		message[whole] = 0;
+		ck_assert_int_eq(check_message(message, whole + 1, is_13),
+				 GNUTLS_E_UNEXPECTED_PACKET_LENGTH);
+	}
+}
+END_TEST
+
+UNIT_MAIN(large_keys, large_exponents, values_of_messages, messages_cut_short)

@@ -171,6 +171,56 @@ part_len(const char *at)
 	return len;
 }
 
+static void
+reverse(char *at, size_t len)
+{
+	for (size_t i = 0; i < len / 2; i++) {
+		char c = at[i];
+
+		at[i] = at[len - 1 - i];
+		at[len - 1 - i] = c;
+	}
+}
+
+/* Two neighbours, A+B, if they are not in order. Whether they were not. */
+static bool
+swap(char *a, size_t a_len, size_t b_len)
+{
+	const char *b = a + a_len + 1;
+	int order = memcmp(a, b, MIN(a_len, b_len));
+
+	if (order < 0 || (order == 0 && a_len <= b_len))
+		return false;
+	reverse(a, a_len);
+	reverse(a + a_len + 1, b_len);
+	reverse(a, a_len + 1 + b_len);
+	return true;
+}
+
+void
+access_dn_sort(char *dn)
+{
+	bool again = true;
+
+	while (again) {
+		char *at = dn;
+		size_t len = part_len(at);
+
+		again = false;
+		while (at[len]) {
+			size_t next_len = part_len(at + len + 1);
+
+			if (at[len] == '+' && swap(at, len, next_len)) {
+				again = true;
+				at += next_len + 1;
+				continue;
+			}
+			at += len + 1;
+			len = next_len;
+		}
+	}
+}
+
 bool
 access_dn_is_canonical(const char *dn, char why[ACCESS_DN_WHY_MAX])
 {

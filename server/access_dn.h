@@ -22,4 +22,10 @@
  */
 bool access_dn_is_canonical(const char *dn, char why[ACCESS_DN_WHY_MAX]);
 
+/*
+ * Brings what stands between `+' into one order: those are a set, and GnuTLS prints it as it
+ * is in the certificate. In place; two names are the same if they look so then.
+ */
+void access_dn_sort(char *dn);
+
 #endif

@@ -363,6 +363,8 @@ text_parse(struct parser *p, const struct word *w, char *value, struct access_su
 		return bad(p, w->column, "%s: no certificate's name is written so, as "
 					 "'CN=alice,O=Example\\, Inc.' is: %s",
 			   log_quote(p->quoted, w->text, w->len), why);
+	if (s->kind == SUBJECT_DN)
+		access_dn_sort(value);
 	s->text = (struct access_text){ .data = value, .len = strlen(value) };
 	return 0;
 }

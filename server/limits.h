@@ -40,7 +40,7 @@
 #define LIMIT_OWN_CHAIN_BYTES (LIMIT_TLS_MESSAGE_BYTES / 2)
 #define LIMIT_PEER_CHAIN 8u
 #define LIMIT_PEER_CHAIN_BYTES (16u << 10)
-#define LIMIT_PEER_CERTIFICATE_VALUES 512
+#define LIMIT_PEER_CERTIFICATE_VALUES 1024
 #define LIMIT_PEER_KEY_BITS 8192u
 #define LIMIT_PEER_EXPONENT_BYTES 8u
 /* A file of certificates or of a key; one of users, and how many. */

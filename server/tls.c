@@ -215,7 +215,7 @@ datum(const struct text *text)
 
 /* --- Certificates ------------------------------------------------------------ */
 
-/* What GnuTLS has taken, and what it does not look at itself. */
+/* What a file of several has, and what GnuTLS does not look at itself; then GnuTLS has it. */
 typedef int text_examine(struct tls *tls, const struct text *text, struct err *err);
 
 static int
@@ -241,6 +241,9 @@ trusted_examine(struct tls *tls, const struct text *text, struct err *err)
 		ret = tls_certs_check_keys(&tls->trusted, err);
 	if (ret == 0)
 		ret = tls_certs_expiries(&tls->trusted, false, text->path, &tls->expiries, err);
+	if (ret == 0 && gnutls_certificate_set_x509_trust(tls->x509, tls->trusted.crts,
+							  (int)tls->trusted.count) < 0)
+		ret = err_set(err, -ENOMEM, "out of memory");
 	return ret < 0 ? err_prefix(err, "%s", text->path) : 0;
 }
 
@@ -253,6 +256,10 @@ crls_examine(struct tls *tls, const struct text *text, struct err *err)
 		ret = tls_crls_check(&tls->revoked, &tls->trusted, err);
 	if (ret == 0)
 		ret = tls_crls_expiries(&tls->revoked, text->path, &tls->expiries, err);
+	/* Not as a text: of those GnuTLS keeps one for each name of an issuer. */
+	if (ret == 0 && gnutls_certificate_set_x509_crl(tls->x509, tls->revoked.crls,
+							(int)tls->revoked.count) < 0)
+		ret = err_set(err, -ENOMEM, "out of memory");
 	if (ret < 0)
 		return err_prefix(err, "%s", text->path);
 	tls->crl = strdup(text->path);
@@ -316,33 +323,21 @@ release:
 	return ret;
 }
 
-typedef int list_set(gnutls_certificate_credentials_t, const gnutls_datum_t *,
-		     gnutls_x509_crt_fmt_t);
-
-/* A file of several: the one GIVEN, or NAME in the directory. How many; 0: no file. */
+/* A file of several: the one GIVEN, or NAME in the directory. 1; 0: there is none. */
 static int
 list_load(struct tls *tls, const struct tls_files *files, const char *given, const char *name,
-	  list_set *set, text_examine *examine, struct err *err)
+	  text_examine *examine, struct err *err)
 {
 	struct text text;
-	gnutls_datum_t d;
 	int ret = text_find(&text, files, given, name, err);
 
 	if (ret < 0 || !text.path)
 		return ret;
 	ret = text_read(&text, false, LIMIT_CREDENTIAL_BYTES, err);
-	if (ret == 0) {
-		d = datum(&text);
-		ret = set(tls->x509, &d, GNUTLS_X509_FMT_PEM);
-		if (ret <= 0)
-			ret = err_set(err, -EINVAL, "%s: %s", text.path,
-				      ret < 0 ? gnutls_strerror(ret) :
-						"has nothing of what it is for");
-		else if (examine(tls, &text, err) < 0)
-			ret = err->code;
-	}
+	if (ret == 0)
+		ret = examine(tls, &text, err);
 	text_release(&text);
-	return ret;
+	return ret < 0 ? ret : 1;
 }
 
 static int
@@ -362,14 +357,12 @@ trusted_missing(const struct tls_files *files, struct err *err)
 static int
 trust_load(struct tls *tls, const struct tls_files *files, struct err *err)
 {
-	int ret = list_load(tls, files, files->ca, CA_NAME,
-			    gnutls_certificate_set_x509_trust_mem, trusted_examine, err);
+	int ret = list_load(tls, files, files->ca, CA_NAME, trusted_examine, err);
 
 	if (ret == 0 && tls->verify_peer)
 		ret = trusted_missing(files, err);
 	if (ret >= 0)
-		ret = list_load(tls, files, files->crl, CRL_NAME,
-				gnutls_certificate_set_x509_crl_mem, crls_examine, err);
+		ret = list_load(tls, files, files->crl, CRL_NAME, crls_examine, err);
 	return MIN(ret, 0);
 }
 
@@ -585,6 +578,9 @@ static const gnutls_typed_vdata_st client_purpose = {
 	.data = (unsigned char *)GNUTLS_KP_TLS_WWW_CLIENT,
 };
 
+/* RFC 8879. Never offered; there is no telling what is in it before it is taken apart. */
+#define COMPRESSED_CERTIFICATE 25
+
 /*
  * What a message of the client's is held against before GnuTLS looks at it. A chain's
  * size, and how much is in it: what is in a certificate of 60 KiB, its signature still
@@ -598,23 +594,27 @@ message_check(gnutls_session_t session, unsigned type, unsigned when, unsigned i
 	      const gnutls_datum_t *message)
 {
 	const struct tls *tls = gnutls_session_get_ptr(session);
-	int ret = 0;
+	int ret;
 
 	if (!incoming)
 		return 0;
-	if (type == GNUTLS_HANDSHAKE_CERTIFICATE_PKT && message->size > LIMIT_PEER_CHAIN_BYTES)
-		return GNUTLS_E_HANDSHAKE_TOO_LARGE;
-	if (type == GNUTLS_HANDSHAKE_CERTIFICATE_PKT)
+	switch (type) {
+	case GNUTLS_HANDSHAKE_CERTIFICATE_PKT:
+		if (message->size > LIMIT_PEER_CHAIN_BYTES)
+			return GNUTLS_E_HANDSHAKE_TOO_LARGE;
 		return tls_message_check_values(message->data, message->size,
 						gnutls_protocol_get_version(session) ==
 							GNUTLS_TLS1_3);
-	if (type == GNUTLS_HANDSHAKE_CERTIFICATE_VERIFY)
+	case COMPRESSED_CERTIFICATE:
+		return GNUTLS_E_UNEXPECTED_HANDSHAKE_PACKET;
+	case GNUTLS_HANDSHAKE_CERTIFICATE_VERIFY:
 		return tls_peer_check_strength(session);
-	if (type == GNUTLS_HANDSHAKE_FINISHED && !tls->any_purpose)
-		ret = tls_peer_check_purpose(session);
-	if (type == GNUTLS_HANDSHAKE_FINISHED && ret == 0)
-		ret = tls_peer_check_names(session);
-	return ret;
+	case GNUTLS_HANDSHAKE_FINISHED:
+		ret = tls->any_purpose ? 0 : tls_peer_check_purpose(session);
+		return ret < 0 ? ret : tls_peer_check_names(session);
+	default:
+		return 0;
+	}
 }
 
 int

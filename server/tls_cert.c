@@ -67,16 +67,17 @@ tls_certs_release(struct tls_certs *certs)
 	*certs = (struct tls_certs){ 0 };
 }
 
-/* How often "-----" is there: each block of PEM has it four times. */
-static size_t
-dashes(const char *text, size_t len)
+/* Lines that begin with WORDS. */
+static unsigned
+lines_count(const char *text, size_t len, const char *words)
 {
 	const char *end = text + len, *at = text;
-	size_t n = 0;
+	size_t words_len = strlen(words);
+	unsigned n = 0;
 
-	while ((at = memmem(at, (size_t)(end - at), "-----", 5))) {
-		at += 5;
-		n++;
+	while ((at = memmem(at, (size_t)(end - at), words, words_len))) {
+		n += at == text || at[-1] == '\n';
+		at += words_len;
 	}
 	return n;
 }
@@ -93,7 +94,8 @@ tls_crls_parse(struct tls_crls *crls, const char *text, size_t len, struct err *
 		return parse_error(ret, err);
 	}
 	/* GnuTLS passes over what it takes for something else. */
-	if (dashes(text, len) != 4 * (size_t)crls->count)
+	if (lines_count(text, len, "-----BEGIN ") != crls->count ||
+	    lines_count(text, len, "-----END ") != crls->count)
 		return err_set(err, -EINVAL,
 			       "%u revocation lists can be read, but there is more in it, or a line "
 			       "that begins or ends one is damaged",
@@ -227,6 +229,27 @@ crl_is_of(gnutls_x509_crl_t crl, gnutls_x509_crt_t issuer)
 }
 
 /*
+ * Whether there is something about it that GnuTLS does not heed: that it is not all that is
+ * revoked (a delta, a part), or not all by its issuer. RFC 5280, 5.2: it must not be used.
+ */
+static int
+extensions_check(gnutls_x509_crl_t crl, unsigned n, struct err *err)
+{
+	char oid[64];
+	unsigned critical;
+	size_t len = sizeof(oid);
+
+	for (unsigned i = 0; gnutls_x509_crl_get_extension_info(crl, i, oid, &len, &critical) == 0;
+	     i++, len = sizeof(oid))
+		if (critical)
+			return err_set(err, -EINVAL,
+				       "list %u of it has the critical extension %s, which is not "
+				       "known here: it has to be a whole list, not a delta or a part",
+				       n + 1, oid);
+	return 0;
+}
+
+/*
  * When a client comes GnuTLS looks up a list by its issuer's name, and not whether it is
  * the issuer's: anybody's would put out clients, or let back in whom another one named;
  * one that is nobody's, or spells the name otherwise, would do nothing at all.
@@ -235,7 +258,10 @@ static int
 crl_check(gnutls_x509_crl_t crl, unsigned n, const struct tls_certs *trusted, struct err *err)
 {
 	bool named = false;
+	int ret = extensions_check(crl, n, err);
 
+	if (ret < 0)
+		return ret;
 	/* After a change of its key a CA is there twice. */
 	for (unsigned i = 0; i < trusted->count; i++) {
 		if (!crl_is_of(crl, trusted->crts[i]))
@@ -263,14 +289,14 @@ tls_crls_check(const struct tls_crls *crls, const struct tls_certs *trusted, str
 	return ret;
 }
 
-/* When the newest list of ISSUER was made; -1: there is none. */
+/* When the newest list by ISSUER, and by its key, was made; -1: there is none. */
 static time_t
 newest(const struct tls_crls *crls, gnutls_x509_crt_t issuer)
 {
 	time_t at = -1;
 
 	for (unsigned i = 0; i < crls->count; i++)
-		if (crl_is_of(crls->crls[i], issuer))
+		if (crl_is_of(crls->crls[i], issuer) && crl_is_signed(crls->crls[i], issuer))
 			at = MAX(at, gnutls_x509_crl_get_this_update(crls->crls[i]));
 	return at;
 }
@@ -440,6 +466,12 @@ tls_message_check_values(const void *message, size_t len, bool is_13)
 		ret = values_check(&part);
 		if (is_13 && !vector(&list, EXTENSIONS_LEN_BYTES, &part))
 			return GNUTLS_E_UNEXPECTED_PACKET_LENGTH;
+		/*
+		 * An OCSP response, which GnuTLS would verify before it knows whether it trusts
+		 * anybody there: with a certificate in it, of any key and any number of values.
+		 */
+		if (is_13 && part.size > 0)
+			return GNUTLS_E_RECEIVED_ILLEGAL_EXTENSION;
 	}
 	return ret;
 }

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "server/access_dn.h"
 #include "server/limits.h"
 
 /* A SEQUENCE of nothing, in DER. */
@@ -104,10 +105,12 @@ dn_read(gnutls_x509_crt_t crt, struct access_peer *peer)
 
 	if (gnutls_x509_crt_get_raw_dn(crt, &der) < 0)
 		return -EPROTO;
-	if (der.size == EMPTY_BYTES)
+	if (der.size == EMPTY_BYTES) {
 		ret = 0;
-	else if (gnutls_x509_crt_get_dn3(crt, &dn, 0) >= 0)
+	} else if (gnutls_x509_crt_get_dn3(crt, &dn, 0) >= 0) {
+		access_dn_sort((char *)dn.data);
 		ret = text_set(&peer->dn, dn.data, dn.size);
+	}
 	gnutls_free(dn.data);
 	gnutls_free(der.data);
 	return ret;

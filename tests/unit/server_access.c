@@ -820,7 +820,31 @@ START_TEST(releasing)
 }
 END_TEST
 
-UNIT_MAIN(addresses, addresses_that_are_none, users, names_of_certificates,
+START_TEST(order_within_a_set)
+{
+	static const char *const sorted[][2] = {
+		{ "CN=a", "CN=a" },
+		{ "CN=a,O=b", "CN=a,O=b" },
+		{ "O=b,CN=a", "O=b,CN=a" }, /* that order says something */
+		{ "UID=u+CN=m", "CN=m+UID=u" },
+		{ "CN=m+UID=u", "CN=m+UID=u" },
+		{ "C=x+B=yy+A=zzz,O=b+L=c", "A=zzz+B=yy+C=x,L=c+O=b" },
+		{ "B=1+A=\\+\\,+AA=2", "A=\\+\\,+AA=2+B=1" },
+		{ "A=12+A=1", "A=1+A=12" },
+		{ "", "" },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(sorted); i++) {
+		char *dn = strdup(sorted[i][0]);
+
+		access_dn_sort(dn);
+		ck_assert_str_eq(dn, sorted[i][1]);
+		free(dn);
+	}
+}
+END_TEST
+
+UNIT_MAIN(order_within_a_set, addresses, addresses_that_are_none, users, names_of_certificates,
 	  names_that_no_certificate_has, names_that_certificates_have, other_identities, psk_users,
 	  quotes, grammar, first_rule_decides, rules_that_decide_nothing,
 	  command_line_before_file, files, identities_named, nobody_is_admitted, releasing)

@@ -132,9 +132,9 @@ START_TEST(values_of_messages)
 
 		ck_assert_int_eq(check_message(message, len, is_13), 0);
 		for (unsigned count = 1; count < 4; count++) {
-			len = message_of(message, count, 512, is_13);
+			len = message_of(message, count, 1024, is_13);
 			ck_assert_int_eq(check_message(message, len, is_13), 0);
-			len = message_of(message, count, 513, is_13);
+			len = message_of(message, count, 1025, is_13);
 			ck_assert_pstr_eq(tls_refusal(check_message(message, len, is_13)),
 					  TOO_MANY);
 		}
@@ -163,4 +163,19 @@ START_TEST(messages_cut_short)
 }
 END_TEST
 
-UNIT_MAIN(large_keys, large_exponents, values_of_messages, messages_cut_short)
+/* What OCSP says of a certificate comes with it, and would be verified whoever sent it. */
+START_TEST(extensions_of_entries)
+{
+	uint8_t message[2048];
+	size_t len = message_of(message, 1, 2, true);
+
+	message[len - 1] = 5;
+	memcpy(message + len, (uint8_t[]){ 0, 5, 0, 1, 1 }, 5);
+	message[3] = (uint8_t)(message[3] + 5);
+	ck_assert_int_eq(check_message(message, len + 5, true),
+			 GNUTLS_E_RECEIVED_ILLEGAL_EXTENSION);
+}
+END_TEST
+
+UNIT_MAIN(large_keys, large_exponents, values_of_messages, messages_cut_short,
+	  extensions_of_entries)

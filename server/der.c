@@ -78,7 +78,8 @@ next(struct der *der, struct value *value)
 		der->at += value->len;
 		return 1;
 	}
-	if (++der->depth == DER_DEPTH_MAX)
+	/* What is a set in a certificate has something in it; GnuTLS compares them all. */
+	if (++der->depth == DER_DEPTH_MAX || (value->tag == SET && value->len == 0))
 		return -EBADMSG;
 	der->ends[der->depth] = der->at + value->len;
 	return 1;

@@ -32,7 +32,7 @@
 /*
  * TLS. What the messages of its handshake have together, which certificates make
  * long, and how much of it the server's own may take; how many of a peer's a chain
- * has, how many values of DER one of these, and how long their keys are. CAs' own have
+ * has, how many values of DER all of it, and how long their keys are. CAs' own have
  * up to 113 values, one with 200 names and all usual extensions 336; GnuTLS takes one of
  * 512 apart in 0.1 ms, and the 6800 that have room in 7.
  */
@@ -40,7 +40,7 @@
 #define LIMIT_OWN_CHAIN_BYTES (LIMIT_TLS_MESSAGE_BYTES / 2)
 #define LIMIT_PEER_CHAIN 8u
 #define LIMIT_PEER_CHAIN_BYTES (16u << 10)
-#define LIMIT_PEER_CERTIFICATE_VALUES 1024
+#define LIMIT_PEER_CHAIN_VALUES 1024
 #define LIMIT_PEER_KEY_BITS 8192u
 #define LIMIT_PEER_EXPONENT_BYTES 8u
 /* A file of certificates or of a key; one of users, and how many. */

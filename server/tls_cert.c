@@ -441,21 +441,23 @@ vector(gnutls_datum_t *message, unsigned len_bytes, gnutls_datum_t *bytes)
 	return true;
 }
 
+/* Adds those of one certificate to COUNT. */
 static int
-values_check(const gnutls_datum_t *der)
+values_check(const gnutls_datum_t *der, int *count)
 {
-	int count = der_count(der->data, der->size);
+	int more = der_count(der->data, der->size);
 
-	if (count < 0)
+	if (more < 0)
 		return refused(NO_DER);
-	return count > LIMIT_PEER_CERTIFICATE_VALUES ? refused(TOO_MANY_VALUES) : 0;
+	*count += more;
+	return *count > LIMIT_PEER_CHAIN_VALUES ? refused(TOO_MANY_VALUES) : 0;
 }
 
 int
 tls_message_check_values(const void *message, size_t len, bool is_13)
 {
 	gnutls_datum_t left = { (unsigned char *)(uintptr_t)message, (unsigned)len }, list, part;
-	int ret = 0;
+	int ret = 0, count = 0;
 
 	if ((is_13 && !vector(&left, CONTEXT_LEN_BYTES, &part)) ||
 	    !vector(&left, CERTIFICATE_LEN_BYTES, &list) || left.size > 0)
@@ -463,7 +465,7 @@ tls_message_check_values(const void *message, size_t len, bool is_13)
 	while (list.size > 0 && ret == 0) {
 		if (!vector(&list, CERTIFICATE_LEN_BYTES, &part))
 			return GNUTLS_E_UNEXPECTED_PACKET_LENGTH;
-		ret = values_check(&part);
+		ret = values_check(&part, &count);
 		if (is_13 && !vector(&list, EXTENSIONS_LEN_BYTES, &part))
 			return GNUTLS_E_UNEXPECTED_PACKET_LENGTH;
 		/*
@@ -539,8 +541,12 @@ size_check_peer(gnutls_x509_crt_t crt, unsigned bits)
 
 	if (bits > LIMIT_PEER_KEY_BITS)
 		return refused(KEY_TOO_LARGE);
-	if (algorithm != GNUTLS_PK_RSA && algorithm != GNUTLS_PK_RSA_PSS)
+	/* The parameters of others (DSA) would have to be looked at as well. */
+	if (algorithm == GNUTLS_PK_EC || algorithm == GNUTLS_PK_EDDSA_ED25519 ||
+	    algorithm == GNUTLS_PK_EDDSA_ED448)
 		return 0;
+	if (algorithm != GNUTLS_PK_RSA && algorithm != GNUTLS_PK_RSA_PSS)
+		return refused(WEAK);
 	ret = gnutls_pubkey_init(&key);
 	if (ret < 0)
 		return ret;

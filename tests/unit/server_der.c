@@ -100,6 +100,8 @@ START_TEST(what_is_no_der)
 	ck_assert_int_eq(COUNT("\x1f\x81\x01\x00"), -EBADMSG);
 	ck_assert_int_eq(COUNT("\x24\x02\x04\x00"), -EBADMSG);
 	ck_assert_int_eq(COUNT("\x10\x02\x05\x00"), -EBADMSG);
+	/* A set of nothing. */
+	ck_assert_int_eq(COUNT("\x30\x02\x31\x00"), -EBADMSG);
 }
 END_TEST
 

@@ -62,8 +62,9 @@ int tls_crls_check_successor(const struct tls_crls *old, const struct tls_crls *
 			     const struct tls_certs *trusted, struct err *err);
 
 /*
- * A client's Certificate message, before GnuTLS has taken its certificates apart: none
- * has so many parts that this would take long. IS_13: it is TLS 1.3's. 0, or the error to
+ * A client's Certificate message, before GnuTLS has taken its certificates apart: all of
+ * them together have not so many parts that this would take long, and nothing comes with
+ * them, such as what OCSP says, that GnuTLS would verify first. IS_13: it is TLS 1.3's. 0, or the error to
  * end the handshake with: GnuTLS's, or one that tls_refusal() knows.
  * Source: RFC 5246, 7.4.2; RFC 8446, 4.4.2.
  */
